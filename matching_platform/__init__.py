@@ -1,0 +1,1 @@
+"""Says which invoices each bank transfer pays, at a promised precision."""
