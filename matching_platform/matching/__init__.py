@@ -1,0 +1,1 @@
+"""Transfers and open invoices in, proposals out: no orchestrator, no cloud, no report."""

@@ -1,0 +1,249 @@
+"""The training loop, top to bottom: pairs first, then sets, each cross-fitted, then calibration on what no fold has seen."""
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import torch
+from safetensors.torch import load_file, save_file
+from sklearn.linear_model import LogisticRegression
+from torch import Tensor
+from torch.nn import functional
+
+from matching_platform.ledger.reading import Ledger
+from matching_platform.learning.examples import Examples, examples_of
+from matching_platform.matching.confidence import Calibration, threshold
+from matching_platform.matching.features import Floats
+from matching_platform.matching.history import settled
+from matching_platform.matching.matcher import Matcher
+from matching_platform.matching.memory import Memory
+from matching_platform.matching.scorer import Ensemble, ListScorer, Ragged, best_rows, device, score, with_nothing
+from matching_platform.matching.settlement import Sets, propose, set_context
+from matching_platform.matching.text import Flags, Ints
+
+Progress = Callable[[str, float], None]
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """What a training can be told; two trainings with equal settings and data give equal models on one machine."""
+
+    promised_precision: float = 0.995  # of what is booked unattended
+    folds: int = 3  # cross-fitting: each transfer is judged by a scorer that has not learned from it
+    hidden: int = 64  # width of the networks; wider ones learned tags by heart on a few thousand transfers
+    pair_epochs: int = 12
+    set_epochs: int = 16
+    learning_rate: float = 3e-3
+    weight_decay: float = 1e-2
+    batch_transfers: int = 256
+    seed: int = 7
+
+
+def train(
+    examples: Sequence[pl.DataFrame],
+    ledger: Ledger,
+    until: str,
+    settings: TrainingSettings | None = None,
+    checkpoint: Path | None = None,
+    progress: Progress | None = None,
+) -> Matcher:
+    """A matcher that learned from `examples`, labelled pairs of months up to `until`, and remembers `ledger`'s matches.
+
+    Neither may hold a transfer of the frozen test or a later month; this is the caller's to see to. With `checkpoint`, a
+    folder, finished scorers are kept there and an interrupted training goes on from them. ValueError where there is
+    nothing to learn from.
+    """
+    settings, started = settings or TrainingSettings(), time.perf_counter()
+    tell = progress or (lambda _step, _share: None)
+    data = examples_of(list(examples))
+    if len(data.paying) < settings.folds * 10 or not data.label.any():
+        raise ValueError(
+            f"{len(data.paying)} tagged transfers up to {until} are too few to learn from; "
+            f"at least {settings.folds * 10}, some of them paying invoices, are needed"
+        )
+    torch.manual_seed(settings.seed)
+    fold = data.transfer_id.hash(seed=settings.seed).to_numpy() % settings.folds
+    folder = checkpoint and _checkpoint_of(checkpoint, examples, settings)
+    pairs, logit, nothing = _cross_fit(_pair_task(data), fold, settings, settings.pair_epochs, "pairs", folder, tell)
+    sets = propose(data.lists, logit)
+    task = _set_task(data, sets, nothing)
+    choices, set_logit, set_nothing = _cross_fit(task, fold, settings, settings.set_epochs, "sets", folder, tell)
+    calibration, cut, figures = _calibrated(data, sets, task.target, set_logit, set_nothing, settings)
+    memory = Memory.of(settled(ledger, ledger.matches))
+    card = {
+        "trained_until": until,
+        "promised_precision": settings.promised_precision,
+        "transfers": len(data.paying),
+        "settings": asdict(settings),
+        "figures": figures,
+        "training_seconds": round(time.perf_counter() - started, 1),
+        "device": str(device()),
+    }
+    return Matcher(Ensemble(pairs), Ensemble(choices), memory, calibration, cut, card)
+
+
+@dataclass(frozen=True)
+class _Task:
+    """Rows to score: `target` float32[N] of rows, `nothing` float32[T]; `listwise` for one right row per transfer."""
+
+    rows: Tensor
+    context: Tensor
+    owner: Ints
+    target: npt.NDArray[np.float32]
+    nothing: npt.NDArray[np.float32]
+    use: Flags  # transfers whose truth is among the rows
+    listwise: bool
+
+
+def _pair_task(data: Examples) -> _Task:
+    return _Task(
+        torch.from_numpy(data.lists.pair),
+        torch.from_numpy(data.lists.context),
+        data.lists.pairs.transfer,
+        data.label.astype(np.float32),
+        (~data.paying).astype(np.float32),
+        np.ones(len(data.paying), bool),
+        listwise=False,
+    )
+
+
+def _set_task(data: Examples, sets: Sets, nothing: Floats) -> _Task:
+    at = data.lists.pairs.transfer
+    slot = np.arange(len(at)) - np.searchsorted(at, at)
+    truth = np.zeros(len(data.paying), np.int64)
+    np.add.at(truth, at[data.label], np.int64(1) << slot[data.label])
+    right = (sets.mask == truth[sets.transfer]) & data.complete[sets.transfer]
+    use = np.bincount(sets.transfer[right], minlength=len(data.paying)) > 0
+    return _Task(
+        torch.from_numpy(sets.features),
+        torch.from_numpy(set_context(data.lists, nothing)),
+        sets.transfer,
+        right.astype(np.float32),
+        (~data.paying).astype(np.float32),
+        use,
+        listwise=True,
+    )
+
+
+def _cross_fit(
+    task: _Task, fold: Ints, settings: TrainingSettings, epochs: int, name: str, folder: Path | None, tell: Progress
+) -> tuple[list[ListScorer], Floats, Floats]:
+    """One scorer a fold, and the logits of all rows and transfers, each from the scorer that did not see it."""
+    logit, nothing = np.zeros(len(task.owner), np.float32), np.zeros(len(fold), np.float32)
+    scorers = []
+    for held_out in range(settings.folds):
+        share = held_out / settings.folds
+        path = folder and folder / f"{name}-{held_out}.safetensors"
+        scorer = _new_scorer(task, settings, held_out)
+        if path and path.exists():
+            scorer.load_state_dict(load_file(path))
+        else:
+            learn_from = np.flatnonzero((fold != held_out) & task.use)
+            _fit(scorer, task, learn_from, settings, epochs, lambda s, at=share: tell(name, at + s / settings.folds))
+            if path:
+                _keep(scorer, path)
+        rows = fold[task.owner] == held_out
+        row_logit, transfer_logit = score(scorer, task.rows, task.context, task.owner)
+        logit[rows], nothing[fold == held_out] = row_logit[rows], transfer_logit[fold == held_out]
+        scorers.append(scorer.cpu())
+    tell(name, 1.0)
+    return scorers, logit, nothing
+
+
+def _new_scorer(task: _Task, settings: TrainingSettings, held_out: int) -> ListScorer:
+    torch.manual_seed(settings.seed * 1000 + held_out)
+    scorer = ListScorer(task.rows.shape[1], task.context.shape[1], settings.hidden)
+    scorer.rows.fit(task.rows)
+    scorer.context.fit(task.context)
+    return scorer.to(device())
+
+
+def _fit(
+    scorer: ListScorer, task: _Task, transfers: Ints, settings: TrainingSettings, epochs: int, tell: Callable[[float], None]
+) -> None:
+    generator = np.random.default_rng(settings.seed)
+    first = np.searchsorted(task.owner, np.arange(len(task.nothing)))
+    count = np.searchsorted(task.owner, np.arange(len(task.nothing)), "right") - first
+    optimizer = torch.optim.AdamW(scorer.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    steps = epochs * max(1, -(-len(transfers) // settings.batch_transfers))
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, settings.learning_rate, total_steps=steps)
+    target, nothing = torch.from_numpy(task.target), torch.from_numpy(task.nothing)
+    scorer.train()
+    for epoch in range(epochs):
+        shuffled = generator.permutation(transfers)
+        for start in range(0, len(shuffled), settings.batch_transfers):
+            batch = shuffled[start : start + settings.batch_transfers]
+            size = count[batch]
+            owner = np.repeat(np.arange(len(batch)), size)
+            rows = np.repeat(first[batch], size) + np.arange(size.sum()) - np.repeat(np.cumsum(size) - size, size)
+            ragged = Ragged(torch.from_numpy(owner).to(device()), len(batch))
+            logit, logit_nothing = scorer(task.rows[rows].to(device()), task.context[batch].to(device()), ragged)
+            loss = _loss(task, logit, logit_nothing, target[rows].to(device()), nothing[batch].to(device()), ragged)
+            optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(scorer.parameters(), 1.0)
+            optimizer.step()
+            schedule.step()
+        tell((epoch + 1) / epochs)
+    scorer.eval()
+
+
+def _loss(task: _Task, logit: Tensor, logit_nothing: Tensor, target: Tensor, nothing: Tensor, ragged: Ragged) -> Tensor:
+    """Pairs: is each a member, and is it nothing. Sets: the log share of the right one among all of its transfer."""
+    if not task.listwise:
+        members = functional.binary_cross_entropy_with_logits(logit, target, reduction="sum") / ragged.count
+        return members + functional.binary_cross_entropy_with_logits(logit_nothing, nothing)
+    return -(ragged.log_softmax(with_nothing(logit, logit_nothing, ragged)) * target).sum() / ragged.count
+
+
+def _calibrated(
+    data: Examples, sets: Sets, right: Floats, logit: Floats, nothing: Floats, settings: TrainingSettings
+) -> tuple[Calibration, float, dict[str, float]]:
+    best, share, _ = best_rows(logit, nothing, sets.transfer)
+    hit = right[best] > 0
+    calibration = _fit_calibration(share, hit)
+    confidence = calibration(share)
+    books = sets.mask[best] != 0
+    cut = threshold(confidence[books], hit[books], settings.promised_precision)
+    booked = books & (confidence >= cut)
+    figures = {
+        "cross_fitted_exact": float(hit.mean()),
+        "cross_fitted_exact_paying": float(hit[data.paying].mean()),
+        "cross_fitted_auto_share": float((booked & data.paying).sum() / max(1, data.paying.sum())),
+        "true_set_among_candidates": float(data.complete.mean()),
+        "true_set_considered": float((np.bincount(sets.transfer, weights=right, minlength=len(hit)) > 0).mean()),
+    }
+    return calibration, cut, {name: round(value, 4) for name, value in figures.items()}
+
+
+def _fit_calibration(share: Floats, hit: Flags) -> Calibration:
+    if hit.all() or not hit.any():
+        return Calibration()
+    p = np.clip(share.astype(np.float64), 1e-6, 1 - 1e-6)
+    fitted = LogisticRegression(C=1e6).fit(np.stack([np.log(p), -np.log1p(-p)], 1), hit)
+    a, b = fitted.coef_[0]
+    if a <= 0 or b <= 0:  # degenerate: fall back to one slope, which keeps the order
+        odds = (np.log(p) - np.log1p(-p))[:, None]
+        fitted = LogisticRegression(C=1e6).fit(odds, hit)
+        a = b = max(float(fitted.coef_[0, 0]), 1e-3)
+    return Calibration(float(a), float(b), float(fitted.intercept_[0]))
+
+
+def _checkpoint_of(folder: Path, examples: Sequence[pl.DataFrame], settings: TrainingSettings) -> Path:
+    """The folder of this very training: other examples or settings never find its scorers."""
+    fingerprint = "".join(str(frame.hash_rows(seed=0).sum()) for frame in examples) + json.dumps(asdict(settings))
+    path = folder / sha256(fingerprint.encode()).hexdigest()[:16]
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def _keep(scorer: ListScorer, path: Path) -> None:
+    unfinished = path.with_suffix(".unfinished")
+    save_file({name: value.contiguous().cpu() for name, value in scorer.state_dict().items()}, unfinished)
+    unfinished.replace(path)

@@ -1,0 +1,215 @@
+"""Which invoices a transfer may pay: rules as data, each a name, two key spaces and a limit, read as one join of arrays."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from matching_platform.matching.text import LONGEST_KEY, Digits, Flags, Ints, deletions
+
+# Shorter windows of digits occur by chance; such numbers count only where they stand alone, as whole groups.
+_SHORTEST_EMBEDDED: Final = 6
+_SHORTEST_ALONE: Final = 3
+_SHORTEST_TYPO: Final = 6
+_GROUPS_OF_A_NUMBER: Final = 5
+_COUNTERPARTIES_NAMED: Final = 3  # more share a number by chance
+# Slots per transfer, after the likeliest; the longest list of open invoices that people still pay in one transfer.
+SLOTS: Final = 48
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Pairs whose keys are equal: `transfer_key` and `invoice_key` name key spaces, `limit` the most pairs per transfer.
+
+    `worth` decides which pairs stay where a list is too long for its slots.
+    """
+
+    name: str
+    transfer_key: str
+    invoice_key: str
+    limit: int
+    worth: int
+
+
+RULES: Final = (
+    Rule("number", "digits", "number", 30, worth=8),
+    Rule("reference", "digits", "reference", 30, worth=8),
+    Rule("number without zeros", "digits without zeros", "number without zeros", 30, worth=4),
+    Rule("number, a digit missing", "digits", "number less one", 10, worth=1),
+    Rule("number, a digit too many", "digits less one", "number", 10, worth=1),
+    Rule("number, a digit wrong", "digits less one", "number less one", 10, worth=1),
+    Rule("counterparty", "payer", "counterparty", 40, worth=6),
+    Rule("counterparty of a number named", "named", "counterparty", 40, worth=3),
+    Rule("amount", "amount", "open amount", 12, worth=2),
+)
+RULE_INDEX: Final = {rule.name: index for index, rule in enumerate(RULES)}
+READ_FROM_TITLE: Final = range(RULE_INDEX["number, a digit wrong"] + 1)
+
+
+@dataclass(frozen=True)
+class Keys:
+    """One key space of one side: `row` int64[K] of the table, `key` int64[K], and a `weight` float32[K].
+
+    The weight of a title's or number's key is its count of digits where it stands alone, negative where it is embedded.
+    """
+
+    row: Ints
+    key: Ints
+    weight: npt.NDArray[np.float32]
+
+    @classmethod
+    def joined(cls, parts: list["Keys"]) -> "Keys":
+        return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("row", "key", "weight")))
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Candidate pairs, sorted by transfer: rows of both tables int64[P], and the weight of each rule float32[P, R].
+
+    Zero: the rule did not find the pair. A title rule's weight is the number of digits that agree, negative where they
+    stand embedded in more digits.
+    """
+
+    transfer: Ints
+    invoice: Ints
+    found: npt.NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.transfer)
+
+    def take(self, rows: Ints | Flags) -> "Pairs":
+        return Pairs(self.transfer[rows], self.invoice[rows], self.found[rows])
+
+
+def join(left: Ints, right: Ints) -> tuple[Ints, Ints]:
+    """All pairs of positions with equal keys, as (left int64[P], right int64[P]), ordered by left."""
+    order = np.argsort(right, kind="stable")
+    sorted_right = right[order]
+    first = np.searchsorted(sorted_right, left, "left")
+    count = np.searchsorted(sorted_right, left, "right") - first
+    positions = np.repeat(np.arange(len(left)), count)
+    within = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
+    return positions, order[np.repeat(first, count) + within]
+
+
+def rank_within(group: Ints, *by: npt.NDArray[np.generic]) -> Ints:
+    """The rank, from 0, of each row within its group in ascending order of `by` (the first key decides)."""
+    order = np.lexsort((*reversed(by), group))
+    starts = np.r_[True, np.diff(group[order]) != 0] if len(group) else np.zeros(0, bool)
+    position = np.arange(len(group))
+    rank = np.empty(len(group), np.int64)
+    rank[order] = position - np.maximum.accumulate(np.where(starts, position, 0))
+    return rank
+
+
+def title_keys(written: pl.Series, lengths: set[int]) -> dict[str, Keys]:
+    """The key spaces of the folded remittance texts, with windows of the `lengths` that numbers have."""
+    digits = Digits.of(written)
+    return {
+        "digits": _title_windows(digits, lengths, embedded=True),
+        "digits without zeros": _title_windows(digits.without_leading_zeros(), lengths, embedded=False),
+        "digits less one": _less_one(_title_windows(digits, {n + d for n in lengths for d in (0, 1)}, embedded=False)),
+    }
+
+
+def number_keys(numbers: pl.Series) -> dict[str, Keys]:
+    """The key spaces of invoice numbers."""
+    digits = Digits.of(numbers)
+    whole = _wholes(digits)
+    return {
+        "number": whole,
+        "number without zeros": _wholes(digits.without_leading_zeros()),
+        "number less one": _less_one(whole),
+    }
+
+
+def reference_keys(references: pl.Series) -> Keys:
+    """The key space of machine references."""
+    return _wholes(Digits.of(references))
+
+
+def named(transfer_keys: dict[str, Keys], invoice_keys: dict[str, Keys]) -> Keys:
+    """The counterparties whose invoice numbers stand in a title: who pays under another name still names his invoices."""
+    digits, number = transfer_keys["digits"], invoice_keys["number"]
+    alone = np.flatnonzero(digits.weight >= _SHORTEST_EMBEDDED)
+    at_left, at_right = join(digits.key[alone], number.key)
+    transfer = digits.row[alone[at_left]]
+    counterparty = invoice_keys["counterparty"].key[number.row[at_right]]
+    size = int(invoice_keys["counterparty"].key.max(initial=0)) + 1
+    code = np.unique(transfer * size + counterparty)
+    few = np.bincount(code // size, minlength=1)[code // size] <= _COUNTERPARTIES_NAMED
+    return Keys(code[few] // size, code[few] % size, np.ones(int(few.sum()), np.float32))
+
+
+def _wholes(digits: Digits) -> Keys:
+    row, key, length = digits.wholes()
+    keep = length >= _SHORTEST_ALONE
+    return Keys(row[keep], key[keep], length[keep].astype(np.float32))
+
+
+def _title_windows(digits: Digits, lengths: set[int], *, embedded: bool) -> Keys:
+    parts = [Keys(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32))]
+    groups = np.cumsum(digits.starts)
+    for length, at, key in digits.windows(min(LONGEST_KEY, max(lengths, default=0))):
+        if length not in lengths or length < _SHORTEST_ALONE:
+            continue
+        last = at + length - 1
+        alone = digits.starts[at] & digits.ends[last] & (groups[last] - groups[at] < _GROUPS_OF_A_NUMBER)
+        keep = alone | (embedded & (length >= _SHORTEST_EMBEDDED))
+        weight = np.where(alone, length, -length).astype(np.float32)
+        parts.append(Keys(digits.text[at[keep]], key[keep], weight[keep]))
+    return Keys.joined(parts)
+
+
+def _less_one(keys: Keys) -> Keys:
+    parts = [Keys(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32))]
+    length = np.abs(keys.weight).astype(np.int64)
+    for size in np.unique(length[(length >= _SHORTEST_TYPO) & (keys.weight > 0)]):
+        rows = (length == size) & (keys.weight > 0)
+        for shorter in deletions(keys.key[rows], int(size)):
+            parts.append(Keys(keys.row[rows], shorter, keys.weight[rows] - 1))
+    return Keys.joined(parts)
+
+
+def find(
+    transfer_keys: dict[str, Keys],
+    invoice_keys: dict[str, Keys],
+    allowed: Callable[[Rule, Ints, Ints], Flags],
+    preference: Callable[[Ints, Ints], npt.NDArray[np.float32]],
+) -> Pairs:
+    """All pairs that some rule finds, at most its limit for each transfer and SLOTS together.
+
+    `allowed(rule, transfers, invoices)` says which pairs can be at all (issued before, still open or named in the title),
+    `preference` which come first where a limit cuts: smaller is better.
+    """
+    size = 1 + max((int(keys.row.max(initial=-1)) for keys in invoice_keys.values()), default=0)
+    codes, weights, rules = [], [], []
+    for index, rule in enumerate(RULES):
+        left, right = transfer_keys[rule.transfer_key], invoice_keys[rule.invoice_key]
+        at_left, at_right = join(left.key, right.key)
+        transfer, invoice = left.row[at_left], right.row[at_right]
+        weight = np.where(np.abs(left.weight[at_left]) > 0, left.weight[at_left], right.weight[at_right])
+        keep = allowed(rule, transfer, invoice)
+        code, weight = _distinct(transfer[keep] * size + invoice[keep], weight[keep])
+        transfer, invoice = code // size, code % size
+        within = rank_within(transfer, -np.abs(weight), preference(transfer, invoice)) < rule.limit
+        codes.append(code[within])
+        weights.append(weight[within])
+        rules.append(np.full(int(within.sum()), index))
+    code, position = np.unique(np.concatenate(codes), return_inverse=True)
+    found = np.zeros((len(code), len(RULES)), np.float32)
+    found[position, np.concatenate(rules)] = np.concatenate(weights)
+    pairs = Pairs(code // size, code % size, found)
+    worth = (found != 0) @ np.array([rule.worth for rule in RULES])
+    likeliest = rank_within(pairs.transfer, -worth, preference(pairs.transfer, pairs.invoice))
+    return pairs.take(likeliest < SLOTS)
+
+
+def _distinct(code: Ints, weight: npt.NDArray[np.float32]) -> tuple[Ints, npt.NDArray[np.float32]]:
+    """Each code once, with its greatest weight: a number standing alone beats the same digits embedded."""
+    order = np.lexsort((-weight, code))
+    first = np.r_[True, np.diff(code[order]) != 0] if len(code) else np.zeros(0, bool)
+    return code[order][first], weight[order][first]

@@ -1,0 +1,113 @@
+"""What speaks for and against a settlement, in a bookkeeper's words, read from the very numbers that the model read."""
+
+from typing import Final
+
+import numpy as np
+import polars as pl
+
+from matching_platform.matching.candidates import SLOTS
+from matching_platform.matching.features import CONTEXT_FEATURES, Lists, P, World
+from matching_platform.matching.settlement import SET_FEATURES, Sets, members
+from matching_platform.matching.text import Ints
+
+# A column of facts, when it speaks, and what it says; `{}` takes the columns named behind it.
+_Statement = tuple[pl.Expr, str, tuple[str, ...]]
+
+_SINGLE: Final = pl.col("single") > 0
+_SET: Final = pl.col("invoices") > 1
+_PAYS: Final = pl.col("invoices") > 0
+_EXACT: Final = pl.col("sum equals amount") > 0
+
+_STATEMENTS: Final[tuple[_Statement, ...]] = (
+    (_SINGLE & _EXACT, "amount equals what is open on the invoice", ()),
+    (_SET & _EXACT, "amount equals the sum of {} open invoices", ("invoices",)),
+    (_PAYS & ~_EXACT & (pl.col("sum within rounding") > 0), "amount differs from what is open by rounding only", ()),
+    (
+        _PAYS & ~_EXACT & (pl.col("amount below sum") > 0) & (pl.col("sum within rounding") == 0),
+        "amount is {} % of what is open: a part payment, discount or fee",
+        ("percent",),
+    ),
+    (
+        _PAYS & (pl.col("amount above sum") > 0) & (pl.col("sum within rounding") == 0),
+        "against: amount is more than what is open",
+        (),
+    ),
+    (_SINGLE & (pl.col("named") > 0), "title names the invoice", ()),
+    (_SET & (pl.col("named") > 0), "title names {} of the {} invoices", ("named", "invoices")),
+    (_PAYS & (pl.col("named") == 0), "against: title names none of the invoices", ()),
+    (_PAYS & (pl.col("inside range") > 0), "{} of them lie inside the range that the title gives", ("inside range",)),
+    (_PAYS & (pl.col("left out") > 0), "against: title names {} more that are left out", ("left out",)),
+    (_PAYS & (pl.col("account known") > 0), "account is known to be the counterparty's", ()),
+    (_PAYS & (pl.col("name known") > 0), "payer's name is the counterparty's", ()),
+    (
+        _PAYS & (pl.col("account known") == 0) & (pl.col("name known") == 0) & (pl.col("remembered") > 0),
+        "this payer has paid the counterparty's invoices before",
+        (),
+    ),
+    (
+        _PAYS & (pl.col("account known") == 0) & (pl.col("name known") == 0) & (pl.col("remembered") == 0),
+        "against: payer is not known to pay for this counterparty",
+        (),
+    ),
+    (_PAYS & (pl.col("foreign") > 0), "converted from the invoice's currency at a recent rate", ()),
+    (_PAYS & (pl.col("credit notes") > 0), "{} credit notes are netted in", ("credit notes",)),
+    (_PAYS & (pl.col("equal sums") > 0), "against: {} other sets would fit to the cent too", ("equal sums",)),
+    (~_PAYS & (pl.col("closed invoices named") > 0), "title names {} invoices that are settled already", ("closed invoices named",)),
+    (~_PAYS & (pl.col("candidates") == 0), "no open invoice has anything in common with it", ()),
+    (~_PAYS & (pl.col("unsettling") > 0), "this payer's transfers settled nothing {} times before", ("unsettling",)),
+    (~_PAYS & (pl.col("words: nothing, strongest") > 1), "title reads like transfers that settle nothing", ()),
+    (~_PAYS & (pl.col("same amount and payer lately") > 0), "same payer brought the same amount shortly before", ()),
+    (~_PAYS & (pl.col("candidates") > 0), "none of the {} candidates fits well enough", ("candidates",)),
+)
+
+
+def evidence(world: World, lists: Lists, sets: Sets, best: Ints, rival: Ints) -> pl.Series:
+    """list[str][T]: the statements that hold for the set in row `best` int64[T] of `sets`, and who comes second."""
+    facts = _facts(lists, sets, best)
+    rival_size = members(sets.mask[rival]).sum(1)
+    facts = facts.with_columns(rival=pl.Series(np.where(rival == best, -1, rival_size)))
+    runner_up = (
+        pl.when(pl.col("rival") == 0).then(pl.lit("runner-up: settles nothing")).when(pl.col("rival") > 0)
+        .then(pl.format("runner-up: another set of {} invoices", "rival"))
+    )
+    said = [
+        pl.when(holds).then(pl.format(text, *(pl.col(name).round().cast(pl.Int64) for name in named)) if named else pl.lit(text))
+        for holds, text, named in _STATEMENTS
+    ]
+    del world
+    return facts.select(pl.concat_list([*said, runner_up]).list.drop_nulls().alias("evidence"))["evidence"]
+
+
+def _facts(lists: Lists, sets: Sets, best: Ints) -> pl.DataFrame:
+    """A row per transfer: the features of its best set, counts in their own units, and of its context."""
+    chosen = {name: sets.features[best, index] for index, name in enumerate(SET_FEATURES)}
+    context = {name: lists.context[:, index] for index, name in enumerate(CONTEXT_FEATURES)}
+    inside = members(sets.mask[best])
+    at = lists.pairs.transfer
+    slot = np.arange(len(at)) - np.searchsorted(at, at)
+    member = inside[at, np.minimum(slot, SLOTS - 1)]
+
+    def members_with(*names: str) -> Ints:
+        holds = np.any([lists.pair[:, P[name]] > 0 for name in names], axis=0)
+        return np.bincount(at[member & holds], minlength=len(best))
+
+    return pl.DataFrame(
+        {
+            **{name: chosen[name] for name in ("single", "sum equals amount", "sum within rounding")},
+            **{name: chosen[name] for name in ("amount below sum", "amount above sum", "foreign")},
+            **{name: np.expm1(chosen[name]) for name in ("credit notes", "equal sums")},
+            "invoices": inside.sum(1),
+            "percent": 100 * np.exp(chosen["amount ratio"]),
+            "named": np.expm1(chosen["named members"]),
+            "left out": np.expm1(chosen["named left out"]),
+            "inside range": np.expm1(chosen["members inside range"]),
+            "account known": members_with("account", "account_seen"),
+            "name known": members_with("name"),
+            "remembered": members_with("name_seen", "tax_id"),
+            "unsettling": np.expm1(
+                np.maximum(context["account known to settle nothing"], context["name known to settle nothing"])
+            ),
+            **{name: np.expm1(context[name]) for name in ("closed invoices named", "candidates")},
+            **{name: context[name] for name in ("words: nothing, strongest", "same amount and payer lately")},
+        }
+    )

@@ -1,0 +1,68 @@
+"""What a ledger tells about a month: who paid what before it, and what its own transfers settled."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from matching_platform.ledger.months import first_day, month_of, next_month
+from matching_platform.ledger.reading import Ledger
+from matching_platform.matching.balances import Settlements
+from matching_platform.matching.memory import Memory
+
+BEFORE = -1  # the moment of all that was settled before the batch
+
+
+@dataclass(frozen=True)
+class Month:
+    """A month's transfers in order of booking, the invoices known by its end, and the matches of earlier transfers."""
+
+    transfers: pl.DataFrame
+    invoices: pl.DataFrame
+    earlier: pl.DataFrame
+
+    @classmethod
+    def of(cls, ledger: Ledger, month: str) -> "Month":
+        end, start = first_day(next_month(month)), first_day(month)
+        booked = ledger.transfers.select("transfer_id", "booked_on")
+        return cls(
+            ledger.transfers.filter(month_of("booked_on") == month).sort("booked_on", maintain_order=True),
+            ledger.invoices.filter(pl.col("issued_on") < end),
+            ledger.matches.join(booked, on="transfer_id").filter(pl.col("booked_on") < start),
+        )
+
+    def settlements(self, matches: pl.DataFrame, moments: dict[str, int] | None = None) -> Settlements:
+        """`matches` as parts of this month's invoices, at the moment of their transfer (BEFORE where it has none)."""
+        rows = self.invoices.select("invoice_id").with_row_index("invoice")
+        found = matches.drop_nulls("invoice_id").join(rows, on="invoice_id", maintain_order="left")
+        moment = found["transfer_id"].replace_strict(moments or {}, default=BEFORE, return_dtype=pl.Int64)
+        return Settlements.of(
+            found["invoice"].to_numpy().astype(np.int64), moment.to_numpy(), found["amount"].to_numpy()
+        )
+
+    def moments(self) -> dict[str, int]:
+        """The moment of each of the month's transfers: its place in the order of booking."""
+        return {transfer: moment for moment, transfer in enumerate(self.transfers["transfer_id"])}
+
+
+def settled(ledger: Ledger, matches: pl.DataFrame) -> pl.DataFrame:
+    """`matches` in the form that `Memory.of` learns from."""
+    transfers = ledger.transfers.select(
+        "transfer_id",
+        "booked_on",
+        "title",
+        transfer_amount="amount",
+        transfer_currency="currency",
+        payer="counterparty_name",
+        payer_account="counterparty_account",
+    )
+    invoices = ledger.invoices.select(
+        "invoice_id", "counterparty_id", "counterparty_name", "due_on", invoice_amount="amount", invoice_currency="currency"
+    )
+    rows = matches.select("transfer_id", "invoice_id", "amount").join(transfers, on="transfer_id")
+    return rows.join(invoices, on="invoice_id", how="left")
+
+
+def memory_before(ledger: Ledger, month: str) -> Memory:
+    """Memory of all matches of transfers booked before `month`."""
+    return Memory.of(settled(ledger, Month.of(ledger, month).earlier))

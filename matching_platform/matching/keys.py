@@ -1,0 +1,26 @@
+"""The keys that are stored with a month's rows: everything after this joins keys and reads no text twice."""
+
+import polars as pl
+
+from matching_platform.matching.text import account_key, folded, name_key, names_range, remittance, tax_id_of
+
+
+def keyed_transfers(transfers: pl.DataFrame) -> pl.DataFrame:
+    """`transfers` with account, name and tax_id (keys of the payer), payer (folded name), written (the folded
+    remittance text) and is_range (whether it names a range)."""
+    title = folded(pl.col("title"))
+    return transfers.with_columns(
+        account=account_key(pl.col("counterparty_account")),
+        payer=folded(pl.col("counterparty_name")),
+        written=remittance(title),
+        tax_id=account_key(tax_id_of(title)),
+    ).with_columns(name=name_key(pl.col("payer")), is_range=names_range(pl.col("written")))
+
+
+def keyed_invoices(invoices: pl.DataFrame) -> pl.DataFrame:
+    """`invoices` with the counterparty's keys; `counterparty_tax_id` becomes one as well."""
+    return invoices.with_columns(
+        counterparty_folded=folded(pl.col("counterparty_name")),
+        counterparty_account_key=account_key(pl.col("counterparty_account")),
+        counterparty_tax_id=account_key(pl.col("counterparty_tax_id")),
+    ).with_columns(counterparty_name_key=name_key(pl.col("counterparty_folded")))

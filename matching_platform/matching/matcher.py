@@ -1,0 +1,221 @@
+"""The artefact: weights, memory and calibration in one folder, which loads and matches without anything else."""
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from itertools import chain, repeat
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import polars as pl
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from matching_platform.ledger.months import month_of
+from matching_platform.ledger.reading import Ledger
+from matching_platform.ledger.schema import PROPOSALS
+from matching_platform.matching.balances import Settlements, open_amounts
+from matching_platform.matching.confidence import Calibration, Doubles
+from matching_platform.matching.evidence import evidence
+from matching_platform.matching.features import CONTEXT_FEATURES, PAIR_FEATURES, Lists, Reader, World
+from matching_platform.matching.history import Month, settled
+from matching_platform.matching.memory import Memory
+from matching_platform.matching.scorer import Ensemble, ListScorer, best_rows, score
+from matching_platform.matching.settlement import SET_FEATURES, Sets, allocate, propose, set_context
+from matching_platform.matching.text import Flags, Ints
+
+FORMAT: Final = 1
+# The surest settlements of a batch are taken first; each close balances that the less sure ones then no longer see.
+_ROUNDS: Final = (0.9, 0.5, 0.0)
+
+Progress = Callable[[str, float], None]
+
+
+class ModelError(ValueError):
+    """A folder that holds no usable model."""
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The best set of each of T transfers and its rival, as rows int64[T] of `sets`, with `confidence` float[T] and
+    allocations (transfer, pair row, amount) int64[A], amounts in minor units of the invoice's currency."""
+
+    lists: Lists
+    sets: Sets
+    best: Ints
+    rival: Ints
+    confidence: Doubles
+    allocations: tuple[Ints, Ints, Ints]
+
+
+class Matcher:
+    """Proposes settlements. Made by training or `load`; holds no state that matching changes."""
+
+    def __init__(
+        self,
+        pairs: Ensemble,
+        sets: Ensemble,
+        memory: Memory,
+        calibration: Calibration,
+        auto_from: float,
+        card: dict[str, Any],
+    ) -> None:
+        self.pairs, self.sets, self.memory = pairs.eval(), sets.eval(), memory
+        self.calibration, self.auto_from, self.card = calibration, auto_from, card
+
+    def propose(self, transfers: pl.DataFrame, invoices: pl.DataFrame) -> pl.DataFrame:
+        """Proposals for one batch of validated `transfers` against `invoices`, whose `open_amount`, minor units, holds
+        where the column is there and not null. Nothing else is known but what the model remembers."""
+        if "open_amount" not in invoices.columns:
+            invoices = invoices.with_columns(open_amount=pl.col("amount"))
+        paid = (invoices["amount"] - invoices["open_amount"].fill_null(invoices["amount"])).to_numpy()
+        every = np.arange(len(invoices))
+        history = Settlements.of(every, np.full(len(every), -1), paid)
+        ordered = transfers.sort("booked_on", maintain_order=True)
+        proposals = self._settle(World.of(ordered, invoices, self.memory, history))
+        place = transfers.select("transfer_id").with_row_index("place")
+        return proposals.join(place, on="transfer_id").sort("place", maintain_order=True).drop("place")
+
+    def match(self, ledger: Ledger, months: list[str] | None = None, progress: Progress | None = None) -> pl.DataFrame:
+        """Proposals for the transfers booked in `months` (all without it), month by month.
+
+        For each month only what was known then is seen: invoices issued so far, matches of transfers booked before it,
+        and this matcher's own settlements earlier in the same month.
+        """
+        wanted = ledger.months() if months is None else months
+        parts = [pl.DataFrame(schema=PROPOSALS)]
+        for done, month in enumerate(wanted):
+            known = Month.of(ledger, month)
+            if len(known.transfers):
+                memory = self._memory_for(ledger, month)
+                world = World.of(known.transfers, known.invoices, memory, known.settlements(known.earlier))
+                parts.append(self._settle(world))
+            if progress:
+                progress(month, (done + 1) / len(wanted))
+        return pl.concat(parts)
+
+    def _memory_for(self, ledger: Ledger, month: str) -> Memory:
+        """The model's memory with what the ledger adds to it: months after the training, or all of another company's."""
+        earlier = Month.of(ledger, month).earlier
+        if self.memory.is_of(ledger.invoices):
+            earlier = earlier.filter(month_of("booked_on") > self.card["trained_until"])
+        return self.memory.and_also(Memory.of(settled(ledger, earlier)))
+
+    def _settle(self, world: World) -> pl.DataFrame:
+        """Rounds: the surest first, within what is open; what they closed is closed for the others."""
+        reader, size = Reader(world), len(world.transfers)
+        moment, pending, taken = np.arange(size), np.ones(size, bool), world.settlements
+        frames = []
+        for bar in chain(_ROUNDS, repeat(0.0)):
+            if not pending.any():
+                break
+            # At first each transfer sees the balances of its day; afterwards all that surer ones have claimed.
+            now = moment if not frames else np.full(size, size)
+            chosen = self._choose(reader.read(now, taken, pending))
+            turn = np.lexsort((moment, -chosen.confidence)) if frames else moment
+            accept = pending & (chosen.confidence >= bar)
+            accept &= _fits(chosen, turn, accept, world, taken)
+            owner, pair, amount = (part[accept[chosen.allocations[0]]] for part in chosen.allocations)
+            frames.append(self._rows(world, chosen, accept))
+            taken = taken.and_also(chosen.lists.pairs.invoice[pair], moment[owner], amount)
+            pending &= ~accept
+        return pl.concat([pl.DataFrame(schema=PROPOSALS), *frames])
+
+    def _choose(self, lists: Lists) -> Chosen:
+        context = torch.from_numpy(lists.context)
+        logit, nothing = score(self.pairs, torch.from_numpy(lists.pair), context, lists.pairs.transfer)
+        sets = propose(lists, logit)
+        set_logit, set_nothing = score(
+            self.sets, torch.from_numpy(sets.features), torch.from_numpy(set_context(lists, nothing)), sets.transfer
+        )
+        best, share, rival = best_rows(set_logit, set_nothing, sets.transfer)
+        allocations = allocate(lists, np.arange(len(best)), sets.mask[best])
+        return Chosen(lists, sets, best, rival, self.calibration(share), allocations)
+
+    def _rows(self, world: World, chosen: Chosen, accept: Flags) -> pl.DataFrame:
+        """The proposals of the transfers where `accept` bool[T] holds, a row per invoice or one with none."""
+        owner, pair, amount = chosen.allocations
+        settles = np.zeros(len(accept), bool)
+        settles[owner] = True
+        decision = np.where(~settles, "none", np.where(chosen.confidence >= self.auto_from, "auto", "review"))
+        transfers = pl.DataFrame(
+            {
+                "row": np.arange(len(accept)),
+                "transfer_id": world.transfers["transfer_id"],
+                "confidence": chosen.confidence,
+                "decision": decision,
+            }
+        ).with_columns(evidence=evidence(world, chosen.lists, chosen.sets, chosen.best, chosen.rival))
+        allocated = pl.DataFrame(
+            {
+                "row": owner,
+                "invoice_id": world.invoices["invoice_id"].gather(chosen.lists.pairs.invoice[pair]),
+                "amount": amount,
+            }
+        )
+        accepted = transfers.filter(accept)
+        return accepted.join(allocated, on="row", how="left", maintain_order="left").select(list(PROPOSALS))
+
+    def save(self, folder: Path) -> None:
+        """Writes the model into `folder`, which must not exist yet; it appears whole or not at all."""
+        unfinished = folder.with_name(f".{folder.name}.unfinished")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir(parents=True)
+        state = {f"pairs.{name}": value for name, value in self.pairs.state_dict().items()}
+        state |= {f"sets.{name}": value for name, value in self.sets.state_dict().items()}
+        save_file({name: value.contiguous() for name, value in state.items()}, unfinished / "weights.safetensors")
+        self.memory.counts.write_parquet(unfinished / "memory.parquet")
+        self.memory.rates.write_parquet(unfinished / "rates.parquet")
+        calibration = {**asdict(self.calibration), "auto_from": self.auto_from}
+        (unfinished / "calibration.json").write_text(json.dumps(calibration, indent=2) + "\n")
+        card = {**self.card, "format": FORMAT, "folds": len(self.pairs.scorers), "features": _fingerprint()}
+        (unfinished / "card.json").write_text(json.dumps(card, indent=2, sort_keys=True) + "\n")
+        unfinished.rename(folder)
+
+    @classmethod
+    def load(cls, folder: Path) -> "Matcher":
+        """The model in `folder`; ModelError where a file is missing, broken or of another format."""
+        try:
+            card = json.loads((folder / "card.json").read_text())
+            if card["format"] != FORMAT or card["features"] != _fingerprint():
+                raise ModelError(f"{folder}: the model was made by another version of the platform; train it again")
+            calibration = json.loads((folder / "calibration.json").read_text())
+            auto_from = calibration.pop("auto_from")
+            state = load_file(folder / "weights.safetensors")
+            hidden, folds = card["settings"]["hidden"], card["folds"]
+            pairs = Ensemble([ListScorer(len(PAIR_FEATURES), len(CONTEXT_FEATURES), hidden) for _ in range(folds)])
+            sets = Ensemble([ListScorer(len(SET_FEATURES), len(CONTEXT_FEATURES) + 1, hidden) for _ in range(folds)])
+            for name, ensemble in (("pairs.", pairs), ("sets.", sets)):
+                ensemble.load_state_dict({k.removeprefix(name): v for k, v in state.items() if k.startswith(name)})
+            memory = Memory(pl.read_parquet(folder / "memory.parquet"), pl.read_parquet(folder / "rates.parquet"))
+        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, pl.exceptions.PolarsError) as error:
+            raise ModelError(f"{folder} holds no usable model: {error}") from error
+        return cls(pairs, sets, memory, Calibration(**calibration), auto_from, card)
+
+
+def _fits(chosen: Chosen, turn: Ints, accept: Flags, world: World, taken: Settlements) -> Flags:
+    """bool[T]: whether each transfer's allocations still fit when the accepted ones are taken in the order `turn`."""
+    owner, pair, amount = chosen.allocations
+    inside = accept[owner]
+    owner, invoice, amount = owner[inside], chosen.lists.pairs.invoice[pair[inside]], amount[inside]
+    total = world.invoices["amount"].to_numpy()
+    already = taken.before(invoice, np.full(len(invoice), len(turn)))
+    place = np.empty(len(turn), np.int64)
+    place[turn] = np.arange(len(turn))
+    order = np.lexsort((place[owner], invoice))
+    running = np.cumsum(np.abs(amount[order]))
+    starts = np.r_[True, np.diff(invoice[order]) != 0] if len(order) else np.zeros(0, bool)
+    before = np.maximum.accumulate(np.where(starts, running - np.abs(amount[order]), 0)) if len(order) else running
+    over = (running - before) > np.abs(open_amounts(total[invoice[order]], already[order]))
+    fits = np.ones(len(accept), bool)
+    fits[owner[order[over]]] = False
+    return fits
+
+
+def _fingerprint() -> str:
+    """Changes with the meaning of the numbers that the networks read."""
+    return sha256(repr((PAIR_FEATURES, CONTEXT_FEATURES, SET_FEATURES)).encode()).hexdigest()[:16]

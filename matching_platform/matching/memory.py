@@ -1,0 +1,140 @@
+"""What earlier matches taught: whose account and name it is, what each word of a title promises, how a payer pays.
+
+Memory is counts, so it grows by adding months, merges without looking at rows again, and travels as one Parquet file.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+import polars as pl
+
+from matching_platform.matching.text import account_key, folded, name_key, words
+
+# A value that no counterparty id can be: the transfer settled nothing.
+NOTHING: Final = ""
+_SOMETHING: Final = "+"
+_SHARE_STEP: Final = 100  # shares of an invoice are remembered to the hundredth
+_RATES_KEPT: Final = 40  # per currency pair; enough for a median that follows the market
+
+_COUNTS: Final = pl.Schema({"space": pl.String, "key": pl.String, "value": pl.String, "count": pl.Float64})
+_RATES: Final = pl.Schema({"pair": pl.String, "booked_on": pl.Date, "rate": pl.Float64})
+
+
+@dataclass(frozen=True)
+class Memory:
+    """`counts`: how often `key` of `space` went with `value`; `rates`: recent exchange rates, transfer over invoice.
+
+    Spaces: `account` and `name` (of the payer) → counterparty id or NOTHING; `word` (of the title) → NOTHING or `+`;
+    of the counterparty: `share` → hundredths of an open invoice paid, `delay` → sums of days after the due date,
+    `batch` → sums of invoices paid at once; `identity` → its name.
+    """
+
+    counts: pl.DataFrame
+    rates: pl.DataFrame
+
+    @classmethod
+    def empty(cls) -> "Memory":
+        return cls(pl.DataFrame(schema=_COUNTS), pl.DataFrame(schema=_RATES))
+
+    @classmethod
+    def of(cls, settled: pl.DataFrame) -> "Memory":
+        """Memory of settled transfers.
+
+        `settled` has one row per transfer and invoice (null: it settled nothing) with `transfer_id`, `booked_on`,
+        `transfer_amount`, `transfer_currency`, `payer`, `payer_account`, `title`, `counterparty_id`, `counterparty_name`,
+        `invoice_amount`,
+        `invoice_currency`, `due_on` and `amount`, the part settled; amounts in minor units.
+        """
+        if settled.is_empty():
+            return cls.empty()
+        keyed = settled.with_columns(
+            account=account_key(pl.col("payer_account")),
+            name=name_key(folded(pl.col("payer"))),
+            whom=pl.col("counterparty_id").fill_null(NOTHING),
+        )
+        payers = keyed.unique(["transfer_id", "whom"])
+        titles = keyed.unique("transfer_id").with_columns(
+            word=words(folded(pl.col("title"))),
+            whom=pl.when(pl.col("whom") == NOTHING).then(pl.lit(NOTHING)).otherwise(pl.lit(_SOMETHING)),
+        )
+        paid = keyed.filter(pl.col("counterparty_id").is_not_null())
+        counts = pl.concat(
+            [
+                _count(payers, "account", "account", "whom"),
+                _count(payers, "name", "name", "whom"),
+                _count(titles.explode("word", empty_as_null=True, keep_nulls=True), "word", "word", "whom"),
+                _count(paid.unique("counterparty_id"), "identity", "counterparty_id", "counterparty_name"),
+                *_habits(paid),
+            ]
+        )
+        return cls(_added(counts), _recent(_rates(paid)))
+
+    def and_also(self, other: "Memory") -> "Memory":
+        """Both memories added; what they learned from must not overlap."""
+        return Memory(_added(pl.concat([self.counts, other.counts])), _recent(pl.concat([self.rates, other.rates])))
+
+    def space(self, name: str) -> pl.DataFrame:
+        """The counts of one space: key, value, count."""
+        return self.counts.filter(pl.col("space") == name).drop("space")
+
+    def is_of(self, invoices: pl.DataFrame) -> bool:
+        """Whether this memory was learned at the company whose `invoices` these are: it knows its counterparties by id
+        and name. Companies that merely number theirs alike do not agree in the names."""
+        known = self.space("identity").select(counterparty_id="key", counterparty_name="value")
+        theirs = invoices.select("counterparty_id", "counterparty_name").unique()
+        return 2 * len(known.join(theirs, on=["counterparty_id", "counterparty_name"])) > len(known)
+
+    def rate_of(self) -> pl.DataFrame:
+        """pair, rate: the median of the recent rates of each `INVOICE/TRANSFER` currency pair."""
+        return self.rates.group_by("pair").agg(pl.col("rate").median())
+
+
+def _count(frame: pl.DataFrame, space: str, key: str, value: str) -> pl.DataFrame:
+    found = frame.drop_nulls(key).group_by(key, value).len("count")
+    return _shaped(space, found, key, pl.col(value), pl.col("count"))
+
+
+def _habits(paid: pl.DataFrame) -> list[pl.DataFrame]:
+    by_payment = paid.group_by("counterparty_id", "transfer_id").agg(
+        days=(pl.col("booked_on").first() - pl.col("due_on").max()).dt.total_days(), invoices=pl.len()
+    )
+    sums = by_payment.group_by("counterparty_id").agg(
+        payments=pl.len(), days=pl.col("days").clip(-90, 180).sum(), invoices=pl.col("invoices").sum()
+    )
+    share = (pl.col("amount") / pl.col("invoice_amount") * _SHARE_STEP).round().cast(pl.Int64)
+    alone = paid.filter((pl.len().over("transfer_id") == 1) & (pl.col("invoice_amount") != 0))
+    shares = alone.group_by("counterparty_id", share.alias("share")).len("count")
+    return [
+        _shaped("share", shares, "counterparty_id", pl.col("share").cast(pl.String), pl.col("count")),
+        *(
+            _shaped("habit", sums, "counterparty_id", pl.lit(name), pl.col(name))
+            for name in ("payments", "days", "invoices")
+        ),
+    ]
+
+
+def _shaped(space: str, frame: pl.DataFrame, key: str, value: pl.Expr, count: pl.Expr) -> pl.DataFrame:
+    return frame.select(
+        space=pl.lit(space), key=pl.col(key).cast(pl.String), value=value, count=count.cast(pl.Float64)
+    )
+
+
+def _rates(paid: pl.DataFrame) -> pl.DataFrame:
+    foreign = paid.filter(
+        (pl.col("invoice_currency") != pl.col("transfer_currency"))
+        & (pl.len().over("transfer_id") == 1)
+        & (pl.col("amount") > 0)
+    )
+    return foreign.select(
+        pair=pl.col("invoice_currency") + "/" + pl.col("transfer_currency"),
+        booked_on="booked_on",
+        rate=pl.col("transfer_amount") / pl.col("amount"),
+    )
+
+
+def _added(counts: pl.DataFrame) -> pl.DataFrame:
+    return counts.group_by("space", "key", "value").agg(pl.col("count").sum()).sort("space", "key", "value")
+
+
+def _recent(rates: pl.DataFrame) -> pl.DataFrame:
+    return rates.sort("pair", "booked_on", "rate").group_by("pair", maintain_order=True).tail(_RATES_KEPT)
