@@ -1,0 +1,1 @@
+"""From a model to a service that answers: Bento, acceptance, rollout."""

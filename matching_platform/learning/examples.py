@@ -99,7 +99,9 @@ def examples_of(frames: list[pl.DataFrame]) -> Examples:
     frame = pl.concat(frames)
     heads = frame.filter(pl.col("invoice_id").is_null())
     row_of = heads.select("transfer_id").with_row_index("row")
-    pairs = frame.filter(pl.col("invoice_id").is_not_null()).join(row_of, on="transfer_id").sort("row", maintain_order=True)
+    pairs = (
+        frame.filter(pl.col("invoice_id").is_not_null()).join(row_of, on="transfer_id").sort("row", maintain_order=True)
+    )
     at = pairs["row"].to_numpy().astype(np.int64)
     lists = Lists(
         pairs=Pairs(at, np.arange(len(pairs)), pairs["found"].to_numpy()),

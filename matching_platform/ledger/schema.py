@@ -111,7 +111,15 @@ MATCHES: Final = Table(
 # Test data only: the truth, with nothing missing and nothing wrong.
 AUDIT: Final = Table("audit", MATCHES.columns[:-1], key=None, partitioned_by="booked_on")
 
-TABLES: Final = {table.name: table for table in (INVOICES, TRANSFERS, MATCHES, AUDIT)}
+# What the service is sent: an invoice with its open balance, where that differs from `amount`.
+OPEN_INVOICES: Final = Table(
+    "open_invoices",
+    (*INVOICES.columns, Column("open_amount", Kind.AMOUNT, nullable=True)),
+    key="invoice_id",
+    partitioned_by="issued_on",
+)
+
+TABLES: Final = {table.name: table for table in (INVOICES, TRANSFERS, MATCHES, AUDIT, OPEN_INVOICES)}
 RAW_TABLES: Final = ("invoices", "transfers", "matches")
 
 PROPOSALS: Final = pl.Schema(

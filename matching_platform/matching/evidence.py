@@ -52,7 +52,11 @@ _STATEMENTS: Final[tuple[_Statement, ...]] = (
     (_PAYS & (pl.col("foreign") > 0), "converted from the invoice's currency at a recent rate", ()),
     (_PAYS & (pl.col("credit notes") > 0), "{} credit notes are netted in", ("credit notes",)),
     (_PAYS & (pl.col("equal sums") > 0), "against: {} other sets would fit to the cent too", ("equal sums",)),
-    (~_PAYS & (pl.col("closed invoices named") > 0), "title names {} invoices that are settled already", ("closed invoices named",)),
+    (
+        ~_PAYS & (pl.col("closed invoices named") > 0),
+        "title names {} invoices that are settled already",
+        ("closed invoices named",),
+    ),
     (~_PAYS & (pl.col("candidates") == 0), "no open invoice has anything in common with it", ()),
     (~_PAYS & (pl.col("unsettling") > 0), "this payer's transfers settled nothing {} times before", ("unsettling",)),
     (~_PAYS & (pl.col("words: nothing, strongest") > 1), "title reads like transfers that settle nothing", ()),
@@ -67,11 +71,15 @@ def evidence(world: World, lists: Lists, sets: Sets, best: Ints, rival: Ints) ->
     rival_size = members(sets.mask[rival]).sum(1)
     facts = facts.with_columns(rival=pl.Series(np.where(rival == best, -1, rival_size)))
     runner_up = (
-        pl.when(pl.col("rival") == 0).then(pl.lit("runner-up: settles nothing")).when(pl.col("rival") > 0)
+        pl.when(pl.col("rival") == 0)
+        .then(pl.lit("runner-up: settles nothing"))
+        .when(pl.col("rival") > 0)
         .then(pl.format("runner-up: another set of {} invoices", "rival"))
     )
     said = [
-        pl.when(holds).then(pl.format(text, *(pl.col(name).round().cast(pl.Int64) for name in named)) if named else pl.lit(text))
+        pl.when(holds).then(
+            pl.format(text, *(pl.col(name).round().cast(pl.Int64) for name in named)) if named else pl.lit(text)
+        )
         for holds, text, named in _STATEMENTS
     ]
     del world

@@ -161,7 +161,9 @@ class Reader:
             return open_amounts(i.amount[invoice], settlements.before(invoice, moment[transfer]))
 
         def allowed(rule: candidates.Rule, transfer: Ints, invoice: Ints) -> Flags:
-            known = (i.issued[invoice] <= t.booked[transfer] + DAYS_BEFORE_ISSUE) & (i.sale[invoice] == t.incoming[transfer])
+            known = (i.issued[invoice] <= t.booked[transfer] + DAYS_BEFORE_ISSUE) & (
+                i.sale[invoice] == t.incoming[transfer]
+            )
             if RULE_INDEX[rule.name] in READ_FROM_TITLE:
                 return known
             known[known] = still_open(transfer[known], invoice[known]) != 0
@@ -189,17 +191,24 @@ class Reader:
     def _keys_of_transfers(self, lengths: set[int]) -> dict[str, Keys]:
         transfers, columns = self.world.transfers, self._transfer
         every = np.arange(len(transfers))
-        payer = transfers.select("account", "name", "tax_id").with_row_index("row").join(
-            self._payers,
-            left_on=["account", "name", "tax_id"],
-            right_on=["payer_account", "payer_name", "payer_tax_id"],
-            nulls_equal=True,
-            suffix="_sign",
+        payer = (
+            transfers.select("account", "name", "tax_id")
+            .with_row_index("row")
+            .join(
+                self._payers,
+                left_on=["account", "name", "tax_id"],
+                right_on=["payer_account", "payer_name", "payer_tax_id"],
+                nulls_equal=True,
+                suffix="_sign",
+            )
         )
         self._payer_of = payer.select(
             pl.col("row").cast(pl.Int64),
             pl.col("counterparty_id").replace_strict(self._invoice.codes, return_dtype=pl.Int64).alias("counterparty"),
-            *(pl.col(f"{sign}_sign" if sign in ("account", "name", "tax_id") else sign).alias(sign) for sign in payers.SIGNS),
+            *(
+                pl.col(f"{sign}_sign" if sign in ("account", "name", "tax_id") else sign).alias(sign)
+                for sign in payers.SIGNS
+            ),
         ).sort("row", "counterparty")
         amount_key = _amount_key(columns.currency, columns.incoming, columns.amount)
         return {
@@ -325,7 +334,9 @@ class Reader:
     def _usual_share(self, to: Ints, ratio: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
         """How often (0 to 1) this counterparty paid this share of an invoice before."""
         share = np.rint(ratio * 100).clip(0, 999).astype(np.int64)
-        return np.where(share < _SHARES, self._invoice.shares[self._invoice.counterparty[to], share.clip(0, _SHARES - 1)], 0)
+        return np.where(
+            share < _SHARES, self._invoice.shares[self._invoice.counterparty[to], share.clip(0, _SHARES - 1)], 0
+        )
 
     def _date_evidence(self, at: Ints, to: Ints) -> dict[str, npt.NDArray[np.floating]]:
         t, i = self._transfer, self._invoice
@@ -442,7 +453,10 @@ class _InvoiceColumns:
     def of(cls, invoices: pl.DataFrame, memory: Memory) -> "_InvoiceColumns":
         names = invoices["counterparty_id"].unique().sort().to_list()
         codes = {name: code for code, name in enumerate(names)}
-        counterparty = invoices["counterparty_id"].replace_strict(codes, return_dtype=pl.Int64).to_numpy()
+        # The cast is for no invoices at all: without codes, polars leaves text.
+        counterparty = (
+            invoices["counterparty_id"].replace_strict(codes, return_dtype=pl.Int64).cast(pl.Int64).to_numpy()
+        )
         issued = _days(invoices["issued_on"])
         number = invoices["number"].str.to_uppercase().str.replace_all(r"[^\p{L}\p{N}]+", "")
         number_order = number.rank("dense").to_numpy()
@@ -553,20 +567,28 @@ def _settles_nothing(transfers: pl.DataFrame, memory: Memory) -> dict[str, npt.N
     columns: dict[str, npt.NDArray[np.floating]] = {}
     numbered = transfers.select("account", "name", "title").with_row_index("row")
     for space in ("account", "name"):
-        totals = memory.space(space).group_by("key").agg(
-            nothing=pl.col("count").filter(pl.col("value") == NOTHING).sum(),
-            something=pl.col("count").filter(pl.col("value") != NOTHING).sum(),
+        totals = (
+            memory.space(space)
+            .group_by("key")
+            .agg(
+                nothing=pl.col("count").filter(pl.col("value") == NOTHING).sum(),
+                something=pl.col("count").filter(pl.col("value") != NOTHING).sum(),
+            )
         )
         seen = numbered.join(totals, left_on=space, right_on="key", how="left", maintain_order="left")
         for kind, words_ in (("nothing", "settle nothing"), ("something", "settle")):
             columns[f"{space} known to {words_}"] = seen[kind].fill_null(0.0).log1p().to_numpy()
-    odds = memory.space("word").group_by("key").agg(
-        nothing=pl.col("count").filter(pl.col("value") == NOTHING).sum(), total=pl.col("count").sum()
+    odds = (
+        memory.space("word")
+        .group_by("key")
+        .agg(nothing=pl.col("count").filter(pl.col("value") == NOTHING).sum(), total=pl.col("count").sum())
     )
     odds = odds.filter(pl.col("total") >= _WORD_SEEN).with_columns(
         odds=((pl.col("nothing") + 0.5) / (pl.col("total") - pl.col("nothing") + 0.5)).log().clip(-5, 5)
     )
-    spoken = numbered.select("row", word=words(folded(pl.col("title")))).explode("word", empty_as_null=True, keep_nulls=True)
+    spoken = numbered.select("row", word=words(folded(pl.col("title")))).explode(
+        "word", empty_as_null=True, keep_nulls=True
+    )
     told = (
         spoken.join(odds, left_on="word", right_on="key")
         .group_by("row")

@@ -57,7 +57,12 @@ def settled(ledger: Ledger, matches: pl.DataFrame) -> pl.DataFrame:
         payer_account="counterparty_account",
     )
     invoices = ledger.invoices.select(
-        "invoice_id", "counterparty_id", "counterparty_name", "due_on", invoice_amount="amount", invoice_currency="currency"
+        "invoice_id",
+        "counterparty_id",
+        "counterparty_name",
+        "due_on",
+        invoice_amount="amount",
+        invoice_currency="currency",
     )
     rows = matches.select("transfer_id", "invoice_id", "amount").join(transfers, on="transfer_id")
     return rows.join(invoices, on="invoice_id", how="left")

@@ -172,7 +172,14 @@ class Matcher:
         self.memory.rates.write_parquet(unfinished / "rates.parquet")
         calibration = {**asdict(self.calibration), "auto_from": self.auto_from}
         (unfinished / "calibration.json").write_text(json.dumps(calibration, indent=2) + "\n")
-        card = {**self.card, "format": FORMAT, "folds": len(self.pairs.scorers), "features": _fingerprint()}
+        content = sha256(b"".join(file.read_bytes() for file in sorted(unfinished.iterdir()))).hexdigest()[:16]
+        card = {
+            **self.card,
+            "version": content,
+            "format": FORMAT,
+            "folds": len(self.pairs.scorers),
+            "features": _fingerprint(),
+        }
         (unfinished / "card.json").write_text(json.dumps(card, indent=2, sort_keys=True) + "\n")
         unfinished.rename(folder)
 

@@ -114,9 +114,7 @@ def _habits(paid: pl.DataFrame) -> list[pl.DataFrame]:
 
 
 def _shaped(space: str, frame: pl.DataFrame, key: str, value: pl.Expr, count: pl.Expr) -> pl.DataFrame:
-    return frame.select(
-        space=pl.lit(space), key=pl.col(key).cast(pl.String), value=value, count=count.cast(pl.Float64)
-    )
+    return frame.select(space=pl.lit(space), key=pl.col(key).cast(pl.String), value=value, count=count.cast(pl.Float64))
 
 
 def _rates(paid: pl.DataFrame) -> pl.DataFrame:

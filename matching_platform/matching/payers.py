@@ -25,7 +25,9 @@ def resolve(transfers: pl.DataFrame, invoices: pl.DataFrame, memory: Memory) -> 
     `…_seen` log1p of how often memory saw this payer pay that counterparty's invoices, `…_share` the share of those
     among all it saw of him, `similarity` of names 0 to 1.
     """
-    payers = transfers.select("account", "name", "payer", "tax_id").unique(["account", "name", "tax_id"], maintain_order=True)
+    payers = transfers.select("account", "name", "payer", "tax_id").unique(
+        ["account", "name", "tax_id"], maintain_order=True
+    )
     payers = payers.with_row_index("payer_row")
     known = invoices.select(
         "counterparty_id",
@@ -49,11 +51,13 @@ def resolve(transfers: pl.DataFrame, invoices: pl.DataFrame, memory: Memory) -> 
     )
     signs = _with_similarity(signs, payers, invoices)
     strength = (
-        pl.col("account") * 2 + pl.col("account_share") * 2 + pl.col("name") * 2 + pl.col("name_share") + pl.col("tax_id") * 2
+        pl.col("account") * 2
+        + pl.col("account_share") * 2
+        + pl.col("name") * 2
+        + pl.col("name_share")
+        + pl.col("tax_id") * 2
     ) + pl.col("similarity")
-    best = signs.filter(
-        strength.rank("ordinal", descending=True).over("payer_row") <= _COUNTERPARTIES_PER_PAYER
-    )
+    best = signs.filter(strength.rank("ordinal", descending=True).over("payer_row") <= _COUNTERPARTIES_PER_PAYER)
     who = payers.select("payer_row", payer_account="account", payer_name="name", payer_tax_id="tax_id")
     return best.join(who, on="payer_row").drop("payer_row")
 
@@ -70,9 +74,15 @@ def _remembered(payers: pl.DataFrame, memory: Memory, column: str) -> list[pl.Da
 
 def _alike(payers: pl.DataFrame, invoices: pl.DataFrame) -> pl.DataFrame:
     """Counterparties that share a telling word with the payer, or whose names begin alike."""
-    names = invoices.select("counterparty_id", "counterparty_folded", "counterparty_name_key").unique(maintain_order=True)
+    names = invoices.select("counterparty_id", "counterparty_folded", "counterparty_name_key").unique(
+        maintain_order=True
+    )
     limit = max(3.0, _COMMON_WORD * names["counterparty_id"].n_unique())
-    theirs = names.select("counterparty_id", word=words(pl.col("counterparty_folded"))).explode("word", empty_as_null=True, keep_nulls=True).unique()
+    theirs = (
+        names.select("counterparty_id", word=words(pl.col("counterparty_folded")))
+        .explode("word", empty_as_null=True, keep_nulls=True)
+        .unique()
+    )
     theirs = theirs.filter((pl.len().over("word") <= limit) & (pl.col("word").str.len_chars() >= 3))
     ours = payers.select("payer_row", word=words(pl.col("payer"))).explode("word", empty_as_null=True, keep_nulls=True)
     shared = ours.join(theirs, on="word").select("payer_row", "counterparty_id")
@@ -80,8 +90,10 @@ def _alike(payers: pl.DataFrame, invoices: pl.DataFrame) -> pl.DataFrame:
     begins = payers.select("payer_row", start=pl.col("name").str.slice(0, _CUT_NAME)).join(
         cut.unique().filter(pl.col("start").str.len_chars() == _CUT_NAME), on="start"
     )
-    return pl.concat([shared, begins.select("payer_row", "counterparty_id")]).unique().select(
-        "payer_row", "counterparty_id", sign=pl.lit("alike"), weight=pl.lit(1.0)
+    return (
+        pl.concat([shared, begins.select("payer_row", "counterparty_id")])
+        .unique()
+        .select("payer_row", "counterparty_id", sign=pl.lit("alike"), weight=pl.lit(1.0))
     )
 
 

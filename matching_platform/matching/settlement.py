@@ -133,8 +133,10 @@ def is_named(lists: Lists) -> Flags:
     """Whether the title names the invoice: its digits alone, without zeros, with one typo, or its bare running number."""
     column = lists.pair
     embedded = column[:, P["number embedded"]] > 0
-    return ((column[:, P["digits agreeing"]] >= 0.3) & ~embedded) | (column[:, P["bare number"]] > 0.4) | (
-        embedded & (column[:, P["digits agreeing"]] >= 0.8)
+    return (
+        ((column[:, P["digits agreeing"]] >= 0.3) & ~embedded)
+        | (column[:, P["bare number"]] > 0.4)
+        | (embedded & (column[:, P["digits agreeing"]] >= 0.8))
     )
 
 
@@ -291,7 +293,8 @@ def _described(lists: Lists, p: Padded, transfer: Ints, mask: Ints) -> Floats:
     exact = some & (gap == 0)
     chance = 1 / (1 + np.exp(-logit))
     likelihood = (
-        np.where(inside, np.log(np.maximum(chance, 1e-6)), 0) + np.where(outside, np.log(np.maximum(1 - chance, 1e-6)), 0)
+        np.where(inside, np.log(np.maximum(chance, 1e-6)), 0)
+        + np.where(outside, np.log(np.maximum(1 - chance, 1e-6)), 0)
     ).sum(1)
     best = np.full(len(lists.amount), -np.inf)
     np.maximum.at(best, transfer, likelihood)
@@ -360,7 +363,9 @@ def _described(lists: Lists, p: Padded, transfer: Ints, mask: Ints) -> Floats:
         "rate difference": np.where(most("rate known") > 0, np.abs(gap) / amount, 0).clip(0, 1),
         "usual share": np.where(size == 1, most("share of the open amount is usual"), 0),
         "payer known": np.where(some, np.where(inside, known, np.inf).min(1), 0),
-        "payer less known than others": np.where(some, np.where(usable, known, 0).max(1) - np.where(inside, known, np.inf).min(1), 0),
+        "payer less known than others": np.where(
+            some, np.where(usable, known, 0).max(1) - np.where(inside, known, np.inf).min(1), 0
+        ),
         "spelling of weakest": least("spelling"),
         "round share": (size == 1) & (np.abs(ratio * 20 - np.rint(ratio * 20)) < 2e-3) & (ratio < 0.999),
         "partly settled members": np.log1p((inside & (column("partly settled") > 0)).sum(1)),

@@ -1,0 +1,1 @@
+"""A simulated company of any size, for the demo and the tests."""

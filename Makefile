@@ -1,0 +1,46 @@
+# Two commands: `make demo` and `make test`. Everything lives in .venv, .dagster and .demo; `make clean` removes them.
+SHELL := /bin/bash -euo pipefail
+VENV := .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+# Threads that wait in a spin slow each other down where several processes share few cores.
+export OMP_WAIT_POLICY ?= PASSIVE
+export DAGSTER_HOME ?= $(CURDIR)/.dagster
+
+.PHONY: install demo test lint dev serve clean help
+
+help:
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
+
+install: $(INSTALLED) ## the environment alone, into .venv
+
+$(INSTALLED): constraints.txt pyproject.toml setup.cfg
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing pinned dependencies into $(VENV) …"
+	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
+	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+demo: install ## a sample company, twelve months, from raw tables to a served model
+	@$(BIN)/matching-platform demo
+
+test: install lint ## all tests, linters, type checks and import rules
+	@$(BIN)/pytest
+
+lint: install
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+dev: install ## the Dagster UI over the demo's instance
+	@mkdir -p $(DAGSTER_HOME) && cp -n deploy/dagster/dagster.yaml $(DAGSTER_HOME)/ || true
+	@$(BIN)/dagster dev --workspace workspace.yaml
+
+serve: install ## the champion, on its stable port, until it is stopped
+	@$(BIN)/matching-platform serve
+
+clean: ## removes the environment, the demo's data and the instance
+	rm -rf $(VENV) .dagster .demo

@@ -1,0 +1,90 @@
+"""The matching service: transfers and open invoices in, proposals out."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import bentoml
+from anyio import CapacityLimiter, to_thread
+from bentoml.metrics import Counter
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from matching_platform.ledger.validation import LedgerError
+from matching_platform.ledger.wire import from_rows, proposal_rows
+
+MODEL = "MATCHING_PLATFORM_MODEL"
+
+
+class RequestError(ValueError):
+    """A body that is not a JSON object with both tables."""
+
+
+async def match(request: Request) -> Response:
+    """`{"transfers": [...], "invoices": [...]}` in; `{"model": "...", "proposals": [...]}`, or 400, out."""
+    service, body = bentoml.get_current_service(), await request.body()
+    try:
+        # In a thread, so that probes are answered meanwhile.
+        answer = await to_thread.run_sync(service.answer, body, limiter=service.turn)
+    except RequestError as error:
+        return JSONResponse({"error": str(error)}, status_code=400)
+    except LedgerError as error:
+        where = {"table": error.source, "row": error.row, "column": error.column}
+        return JSONResponse({"error": str(error), **where}, status_code=400)
+    return JSONResponse(answer)
+
+
+async def model(_: Request) -> Response:
+    """The model's card: version, until when it learned, its figures."""
+    service = bentoml.get_current_service()
+    return JSONResponse({**service.matcher.card, "version": service.version})
+
+
+app = Starlette(routes=[Route("/match", match, methods=["POST"]), Route("/model", model)])
+
+
+@bentoml.asgi_app(app)
+@bentoml.service(name="matching-platform", traffic={"timeout": 120})
+class MatchingService:
+    """One model, loaded before the first request is taken; BentoML adds /healthz, /readyz and /metrics."""
+
+    def __init__(self) -> None:
+        # The supervising process imports this module as well, and is spared torch.
+        from matching_platform.matching.matcher import Matcher
+
+        folder = Path(os.environ.get(MODEL) or Path(__file__).parent / "model")
+        self.matcher = Matcher.load(folder)
+        packed_as = bentoml.server_context.bento_version
+        self.version = folder.name if packed_as == "not available" else packed_as
+        # A matching uses all cores; two at a time would only take longer.
+        self.turn = CapacityLimiter(1)
+        self.transfers = Counter(
+            "matching_transfers_total", documentation="Transfers matched, by decision", labelnames=["decision"]
+        )
+
+    def answer(self, body: bytes) -> dict[str, Any]:
+        """The answer to a request's body; RequestError or LedgerError where it is not what the contract says."""
+        tables = _tables(body)
+        transfers = from_rows("transfers", tables["transfers"])
+        invoices = from_rows("open_invoices", tables["invoices"], source="invoices")
+        proposals = self.matcher.propose(transfers, invoices)
+        decided = proposals.unique("transfer_id").group_by("decision").len()
+        for decision, count in decided.iter_rows():
+            self.transfers.labels(decision).inc(count)
+        return {"model": self.version, "proposals": proposal_rows(proposals)}
+
+
+def _tables(body: bytes) -> dict[str, Any]:
+    try:
+        tables = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise RequestError(f"the body is not JSON: {error}") from error
+    if not isinstance(tables, dict):
+        raise RequestError('the body is not an object; send {"transfers": [...], "invoices": [...]}')
+    for name in ("transfers", "invoices"):
+        if name not in tables:
+            raise RequestError(f"'{name}' is missing; send it as a list of rows")
+    return tables

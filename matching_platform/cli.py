@@ -1,0 +1,370 @@
+"""The command line: train, match, backtest, evaluate and explain on a folder of tables; models; the demo."""
+
+import getpass
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import polars as pl
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from matching_platform.ledger.months import month_of, months_between, parse_month
+from matching_platform.ledger.proposals import read_proposals, write_proposals
+from matching_platform.ledger.reading import Ledger, read_file, read_ledger, table_path
+from matching_platform.ledger.validation import LedgerError
+
+app = typer.Typer(
+    help="Says which invoices each bank transfer pays, at a promised precision.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+models = typer.Typer(
+    help="The models of the store: which there are, which is champion, promote and roll back.", no_args_is_help=True
+)
+app.add_typer(models, name="models")
+out, err = Console(), Console(stderr=True)
+
+Data = Annotated[
+    Path, typer.Argument(help="Folder with invoices, transfers and matches, as .parquet or .csv", show_default=False)
+]
+From = Annotated[str | None, typer.Option("--from", metavar="YYYY-MM", help="First month, by booking date")]
+To = Annotated[str | None, typer.Option("--to", metavar="YYYY-MM", help="Last month, included")]
+
+
+class UsageError(ValueError):
+    """A request that cannot be carried out as it stands."""
+
+
+def main() -> None:
+    """Runs the command line; errors of input end with one line and exit code 2."""
+    try:
+        app()
+    except _expected() as error:
+        line = " ".join(str(error).split())
+        err.print(f"error: {line}", soft_wrap=True, highlight=False, markup=False, style="red")
+        sys.exit(2)
+
+
+def _expected() -> tuple[type[Exception], ...]:
+    """Errors that are the user's to mend and say all in one line; looked up only when one is raised."""
+    from matching_platform.environment import NotConfiguredError
+    from matching_platform.matching.matcher import ModelError
+    from matching_platform.store.files import StoreError
+
+    return (LedgerError, ModelError, StoreError, NotConfiguredError, UsageError, OSError)
+
+
+@app.command()
+def train(
+    data: Data,
+    until: Annotated[str, typer.Option(metavar="YYYY-MM", help="Learn from transfers booked up to this month")],
+    model: Annotated[Path, typer.Option(help="Folder of the new model; must not exist yet")],
+) -> None:
+    """Learn from a company's tags and write one model folder."""
+    from matching_platform.learning.walk import Learner
+
+    _month(until)
+    if model.exists():
+        raise UsageError(f"{model} exists already; name a new folder, or remove it first")
+    ledger, started = read_ledger(data), time.perf_counter()
+    with _progress() as tell:
+        try:
+            matcher = Learner(ledger).train(until, tell, model.with_name(f".{model.name}.checkpoint"))
+        except ValueError as error:
+            raise UsageError(f"{data}: {error}") from error
+    matcher.save(model)
+    _remove(model.with_name(f".{model.name}.checkpoint"))
+    out.print(
+        f"Model written to {model}, trained until {until} in {time.perf_counter() - started:.0f} s.", highlight=False
+    )
+    out.print(_figures("Judged by itself, each transfer by a scorer that had not seen it", matcher.card["figures"]))
+    out.print(f"Next: matching-platform match {data} --model {model} --output proposals.parquet", highlight=False)
+
+
+@app.command()
+def match(
+    data: Data,
+    model: Annotated[Path, typer.Option(help="Folder of a trained model")],
+    output: Annotated[Path, typer.Option(help="Where the proposals go, .parquet")],
+    first: From = None,
+    last: To = None,
+) -> None:
+    """Propose, for each transfer, the invoices it settles."""
+    from matching_platform.matching.matcher import Matcher
+
+    matcher, ledger = Matcher.load(model), read_ledger(data)
+    months = _months(ledger, first, last)
+    started = time.perf_counter()
+    with _progress() as tell:
+        proposals = matcher.match(ledger, months, tell)
+    seconds = time.perf_counter() - started
+    write_proposals(proposals, output)
+    by_decision = proposals.unique("transfer_id")["decision"].value_counts(sort=True)
+    table = Table(
+        "decision", "transfers", title=f"{output}: {proposals['transfer_id'].n_unique():,} transfers, {seconds:.1f} s"
+    )
+    for decision, count in by_decision.iter_rows():
+        table.add_row(decision, f"{count:,}")
+    out.print(table)
+
+
+@app.command()
+def backtest(
+    data: Data,
+    output: Annotated[Path, typer.Option(help="Folder for proposals.parquet, months.csv and figures.json")],
+    first: Annotated[str, typer.Option("--from", metavar="YYYY-MM", help="First month to match")],
+    last: Annotated[str, typer.Option("--to", metavar="YYYY-MM", help="Last month, included")],
+) -> None:
+    """Walk forward: before each month learn from all before it, match it, and judge by what people tagged."""
+    from matching_platform.learning import walk
+    from matching_platform.learning.yardstick import evaluate as judge
+
+    ledger = read_ledger(data)
+    months = _months(ledger, first, last)
+    truth, transfers = _truth_of(data, ledger), ledger.transfers
+    parts: list[pl.DataFrame] = []
+    rows: list[dict[str, Any]] = []
+    with _progress() as tell:
+        try:
+            for month, _, proposals in walk.backtest(ledger, months, tell):
+                parts.append(proposals)
+                wanted = truth.join(transfers.filter(month_of("booked_on") == month), on="transfer_id", how="semi")
+                if len(wanted):
+                    rows.append({"month": month, **judge(proposals, wanted, transfers, ledger.invoices).figures})
+                write_proposals(pl.concat(parts), output / "proposals.parquet")
+                pl.DataFrame(rows).write_csv(output / "months.csv")
+        except ValueError as error:
+            raise UsageError(f"{data}: {error}") from error
+    if not rows:
+        raise UsageError(
+            f"{data}: no transfer of {months[0]} to {months[-1]} is tagged, so there is nothing to judge by"
+        )
+    wanted = truth.join(transfers.filter(month_of("booked_on").is_in(months)), on="transfer_id", how="semi")
+    evaluation = judge(pl.concat(parts), wanted, transfers, ledger.invoices)
+    (output / "figures.json").write_text(json.dumps(evaluation.to_dict(), indent=2) + "\n")
+    table = Table(
+        "month", "transfers", "exact_paying", "f1", "stp_995", "auto precision", "auto share", title="Walk forward"
+    )
+    for row in [*rows, {"month": "all", **evaluation.figures}]:
+        names = ("exact_paying", "f1", "stp_995", "auto_precision", "auto_share")
+        table.add_row(row["month"], f"{row['transfers']:,.0f}", *(f"{row[name]:.3f}" for name in names))
+    out.print(table)
+    out.print(f"Proposals, monthly figures and all figures lie in {output}.", highlight=False)
+
+
+@app.command()
+def evaluate(
+    proposals: Annotated[Path, typer.Argument(help="proposals.parquet", show_default=False)],
+    truth: Annotated[
+        Path, typer.Option(help="audit or matches, .parquet or .csv; invoices and transfers beside it tell the kinds")
+    ],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables")] = False,
+) -> None:
+    """Judge proposals by the truth."""
+    from matching_platform.learning.yardstick import evaluate as judge
+
+    beside = {name: table_path(truth.parent, name) for name in ("transfers", "invoices")}
+    tables = {name: read_file(path, name) for name, path in beside.items() if path}
+    try:
+        evaluation = judge(read_proposals(proposals), read_file(truth, "audit"), **tables)
+    except LedgerError:
+        raise
+    except ValueError as error:
+        raise UsageError(f"{truth}: {error}") from error
+    if as_json:
+        sys.stdout.write(json.dumps(evaluation.to_dict(), indent=2) + "\n")
+        return
+    out.print(_figures(f"{evaluation.figures['transfers']:,.0f} transfers judged", evaluation.figures))
+    kinds = Table(
+        *(name.replace("_", " ") for name in evaluation.by_kind.columns), title="By kind (a transfer may be of several)"
+    )
+    for row in evaluation.by_kind.iter_rows():
+        kinds.add_row(*(_cell(value) for value in row))
+    out.print(kinds)
+
+
+@app.command()
+def explain(
+    proposals: Annotated[Path, typer.Argument(help="proposals.parquet", show_default=False)],
+    transfer_id: Annotated[str, typer.Argument(help="The transfer to explain", show_default=False)],
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of the tables, to show the transfer and the invoices themselves")
+    ] = None,
+) -> None:
+    """Say, for a person, what speaks for and against one proposal."""
+    rows = read_proposals(proposals).filter(pl.col("transfer_id") == transfer_id)
+    if rows.is_empty():
+        raise UsageError(f"{proposals} holds no transfer '{transfer_id}'")
+    tables = read_ledger(data) if data else None
+    if tables:
+        for transfer in tables.transfers.filter(pl.col("transfer_id") == transfer_id).iter_rows(named=True):
+            out.print(
+                f"{transfer['booked_on']}  {transfer['amount'] / 100:,.2f} {transfer['currency']} {transfer['direction']}"
+                f"  {transfer['counterparty_name']}\n“{transfer['title']}”\n",
+                highlight=False,
+                markup=False,
+            )
+        rows = rows.join(tables.invoices.drop("amount"), on="invoice_id", how="left")
+    first = rows.row(0, named=True)
+    meaning = {"auto": "may be booked unattended", "review": "proposed, a person decides", "none": "settles nothing"}
+    out.print(
+        f"[bold]{transfer_id}[/bold]: {meaning[first['decision']]}, confidence {first['confidence']:.4f}",
+        highlight=False,
+    )
+    if first["decision"] != "none":
+        shown = ("invoice_id", "amount", *(("number", "counterparty_name", "issued_on") if tables else ()))
+        table = Table(*(name.replace("_", " ") for name in shown))
+        for row in rows.iter_rows(named=True):
+            table.add_row(*(f"{row[name] / 100:,.2f}" if name == "amount" else str(row[name]) for name in shown))
+        out.print(table)
+    for statement in first["evidence"]:
+        sign = "−" if statement.startswith("against: ") else "·" if statement.startswith("runner-up") else "+"
+        out.print(f"  {sign} {statement.removeprefix('against: ')}", highlight=False, markup=False)
+
+
+@models.command("list")
+def list_models() -> None:
+    """All models of the store, the champion marked."""
+    table = Table("model", "status", "trained until", "promotions")
+    for model in _registry().models():
+        table.add_row(
+            model.manifest.version.name,
+            f"[green]{model.status}[/green]" if model.status == "champion" else model.status,
+            str(_card(model.manifest.version)["trained_until"]),
+            str(len(model.promotions)),
+        )
+    out.print(table)
+
+
+@models.command("show")
+def show_model(
+    version: Annotated[str, typer.Argument(help="Version, or the beginning of its name", show_default=False)],
+) -> None:
+    """A model's card and what became of it."""
+    model = _registry().show(version)
+    out.print(f"[bold]{model.manifest.version.name}[/bold], {model.status}")
+    out.print_json(data=_card(model.manifest.version))
+    for promotion in model.promotions:
+        out.print(
+            f"{promotion.time:%Y-%m-%d %H:%M} {promotion.action} by {promotion.actor}: {promotion.reason}", markup=False
+        )
+
+
+@models.command("history")
+def history() -> None:
+    """Every promotion and rollback, the first one first; the last one is in force."""
+    table = Table("number", "time (UTC)", "action", "model", "actor", "reason")
+    for entry in _registry().history():
+        table.add_row(
+            str(entry.number),
+            f"{entry.time:%Y-%m-%d %H:%M:%S}",
+            entry.action,
+            entry.model.name,
+            entry.actor,
+            entry.reason,
+        )
+    out.print(table)
+
+
+Reason = Annotated[str, typer.Option(help="Why; it stays in the record")]
+Actor = Annotated[str | None, typer.Option(help="Who; the user logged in by default")]
+
+
+@models.command("rollback")
+def rollback(
+    reason: Reason,
+    to: Annotated[str | None, typer.Option(help="The model to go back to; the champion before by default")] = None,
+    actor: Actor = None,
+) -> None:
+    """Make an earlier champion champion again, after it has loaded and answered; no training."""
+    from matching_platform.delivery.probe import answers
+
+    promotion = _registry().rollback(actor=actor or getpass.getuser(), reason=reason, check=answers, to=to)
+    out.print(f"{promotion.model.name} is champion again (promotion {promotion.number}).", highlight=False)
+
+
+def _registry() -> Any:
+    from matching_platform.environment import load
+
+    return load().platform().registry
+
+
+def _card(version: Any) -> dict[str, Any]:
+    from matching_platform.environment import load
+
+    card: dict[str, Any] = json.loads((load().platform().store.fetch(version) / "card.json").read_text())
+    return card
+
+
+def _month(text: str) -> str:
+    try:
+        return parse_month(text)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+
+
+def _months(ledger: Ledger, first: str | None, last: str | None) -> list[str]:
+    known = ledger.months()
+    if not known:
+        raise UsageError("there are no transfers to match")
+    wanted = months_between(_month(first or known[0]), _month(last or known[-1]))
+    if not wanted:
+        raise UsageError(f"--from {first} is later than --to {last or known[-1]}")
+    found = [month for month in wanted if month in known]
+    if not found:
+        raise UsageError(
+            f"no transfer was booked from {wanted[0]} to {wanted[-1]}; there are {known[0]} to {known[-1]}"
+        )
+    return found
+
+
+def _truth_of(data: Path, ledger: Ledger) -> pl.DataFrame:
+    """The audit where the folder has one, filled up with the tags of months that it does not judge."""
+    path = table_path(data, "audit")
+    tags = ledger.matches.drop("tagged_on")
+    if path is None:
+        return tags
+    audit = read_file(path, "audit")
+    return pl.concat([audit, tags.join(audit, on="transfer_id", how="anti")])
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str, float], None]]:
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=err, transient=True) as progress:
+        tasks: dict[str, Any] = {}
+
+        def tell(step: str, share: float) -> None:
+            if step not in tasks:
+                tasks[step] = progress.add_task(step, total=1.0)
+            progress.update(tasks[step], completed=share)
+
+        yield tell
+
+
+def _figures(title: str, figures: dict[str, float]) -> Table:
+    table = Table("figure", "value", title=title)
+    for name, value in figures.items():
+        table.add_row(name, _cell(value))
+    return table
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:,.0f}" if value > 1 and value == int(value) else f"{value:,.4f}"
+    return "–" if value is None else f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _remove(folder: Path) -> None:
+    import shutil
+
+    if folder.exists():
+        shutil.rmtree(folder)

@@ -1,0 +1,26 @@
+"""The root: everything in defs/, with the policies that hold for all assets."""
+
+from typing import Any, Final
+
+import dagster as dg
+
+from matching_platform.defs import automation, learning, monitoring, promotion, proposals, raw, tables
+from matching_platform.defs.common import PLATFORM
+
+ROOMS: Final = (raw, tables, learning, promotion, proposals, monitoring, automation)
+OWNERS: Final = ["team:finance-data"]
+
+
+def _all(kind: str) -> list[Any]:
+    return [each for room in ROOMS for each in getattr(room.defs, kind) or []]
+
+
+defs = dg.Definitions(
+    assets=list(dg.map_asset_specs(lambda spec: spec.replace_attributes(owners=OWNERS), _all("assets"))),
+    jobs=_all("jobs"),
+    schedules=_all("schedules"),
+    sensors=_all("sensors"),
+    resources={"platform": PLATFORM},
+    # A process for each step would cost seconds, and most steps take less.
+    executor=dg.in_process_executor,
+)

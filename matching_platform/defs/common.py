@@ -1,0 +1,99 @@
+"""What all assets share: the months, the platform, and how a version becomes a materialization."""
+
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import dagster as dg
+import polars as pl
+
+from matching_platform.environment import Platform, load
+from matching_platform.ledger.months import next_month
+from matching_platform.store.versions import Version
+
+SETTINGS: Final = load()
+PLATFORM: Final = Platform(SETTINGS)
+
+MONTHS: Final = dg.MonthlyPartitionsDefinition(
+    start_date=str(SETTINGS.first_month),
+    end_date=next_month(SETTINGS.last_month) if SETTINGS.last_month else None,
+    fmt="%Y-%m",
+)
+# One run takes many months; a month that fails would take the others with it, so nothing that refuses a month has this.
+MANY_MONTHS: Final = dg.BackfillPolicy.single_run()
+MONTH_BY_MONTH: Final = dg.BackfillPolicy.multi_run(max_partitions_per_run=1)
+
+# The metadata that says what a month was made of, so that one can tell whether it is up to date.
+SOURCE: Final = "source"
+
+PlatformParam = dg.ResourceParam[Platform]
+
+_SHOWN: Final = 16  # digits of a data version, as many as a folder of the store carries
+
+
+@dataclass(frozen=True)
+class Made:
+    """A version that an asset made, and what the UI shows about it."""
+
+    version: Version
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+def materialized(
+    context: dg.AssetExecutionContext,
+    platform: Platform,
+    made: Made | Mapping[str, Made],
+    check_results: list[dg.AssetCheckResult] | None = None,
+) -> dg.MaterializeResult:
+    """The result of an asset that made one version, or one for each month of its run."""
+    if isinstance(made, Made):
+        metadata, digest = _metadata(platform, made), made.version.digest
+    elif len(made) == 1:
+        (only,) = made.values()
+        metadata, digest = _metadata(platform, only), only.version.digest
+    else:
+        for month, one in made.items():
+            context.add_asset_metadata(_metadata(platform, one), partition_key=month)
+        metadata, digest = {}, _joint(made)
+    return dg.MaterializeResult(
+        metadata=metadata, data_version=dg.DataVersion(digest[:_SHOWN]), check_results=check_results or []
+    )
+
+
+def keep(platform: Platform, asset: str, month: str, made: Made) -> Made:
+    """Makes a version current for its month, with the plain ones among its metadata."""
+    plain = {name: value for name, value in made.metadata.items() if isinstance(value, str | int | float)}
+    platform.catalog.set(asset, month, made.version, plain)
+    return made
+
+
+def table(frame: pl.DataFrame, rows: int = 20) -> dg.MetadataValue:
+    """The first rows of a frame as a Markdown table."""
+    lines = [frame.columns, ["---"] * frame.width, *frame.head(rows).rows()]
+    return dg.MetadataValue.md("\n".join("| " + " | ".join(_cell(value) for value in line) + " |" for line in lines))
+
+
+def link(path: Path) -> dg.MetadataValue:
+    """A local file as something to click on."""
+    return dg.MetadataValue.url(path.resolve().as_uri())
+
+
+def actor(context: dg.AssetExecutionContext) -> str:
+    """Who asked for a run: the person the UI knows, or the run itself."""
+    return context.run.tags.get("dagster/user") or os.environ.get("USER") or f"run {context.run_id[:8]}"
+
+
+def _metadata(platform: Platform, made: Made) -> dict[str, Any]:
+    place = platform.store.files.path(made.version.folder)
+    return {"version": made.version.name, "path": dg.MetadataValue.path(place), **made.metadata}
+
+
+def _joint(made: Mapping[str, Made]) -> str:
+    return hashlib.sha256("".join(made[month].version.digest for month in sorted(made)).encode()).hexdigest()
+
+
+def _cell(value: object) -> str:
+    return f"{value:.3f}" if isinstance(value, float) else "" if value is None else str(value).replace("|", "\\|")

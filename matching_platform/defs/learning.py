@@ -1,0 +1,376 @@
+"""From tagged months to an evaluated model."""
+
+import hashlib
+import json
+from dataclasses import asdict
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Final
+
+import dagster as dg
+import polars as pl
+from pydantic import Field
+
+from matching_platform.defs import gate
+from matching_platform.defs.automation import EVERY_MONTH, NEWEST_MONTH
+from matching_platform.defs.common import (
+    MANY_MONTHS,
+    MONTH_BY_MONTH,
+    MONTHS,
+    SETTINGS,
+    SOURCE,
+    Made,
+    PlatformParam,
+    actor,
+    keep,
+    link,
+    materialized,
+    table,
+)
+from matching_platform.environment import Platform
+from matching_platform.learning import examination, rules, split
+from matching_platform.learning.examination import Exam, Examined, Sitting, frozen_exam, newest_exam, sit
+from matching_platform.learning.examples import label_month
+from matching_platform.learning.gate import Sides, examine, examine_data, examine_split
+from matching_platform.learning.report import ReportData, render, worst_mistakes
+from matching_platform.learning.split import FrozenTest
+from matching_platform.learning.train_set import (
+    LABELLED_PAIRS,
+    WITHHELD_KIND,
+    TrainSet,
+    from_the_future,
+    gaps,
+    leaks,
+    ledger_of,
+    lessons,
+    read,
+    withhold,
+    without,
+    write,
+)
+from matching_platform.learning.training import TrainingSettings, train
+from matching_platform.ledger.schema import RAW_TABLES
+from matching_platform.matching.matcher import Matcher
+from matching_platform.store.record import Record
+from matching_platform.store.registry import MODELS
+from matching_platform.store.versions import Version
+
+_FIGURES: Final = ("exact", "exact_paying", "f1", "stp_995", "auto_precision", "auto_share", "ece", "transfers")
+
+# Part of what a model is known by: raise it where the same data and settings shall give another model.
+TRAINING: Final = "1"
+
+_FIRST_MONTHS: Final = MONTHS.get_partition_keys()[: SETTINGS.split_months]
+
+
+@dg.asset(
+    description="A row is a pair of a tagged transfer and a candidate invoice, with what was known then and the label.",
+    deps=["invoices", "transfers", "matches"],
+    partitions_def=MONTHS,
+    backfill_policy=MANY_MONTHS,
+    automation_condition=EVERY_MONTH,
+    group_name="learning",
+    kinds={"polars", "parquet"},
+    code_version="1",
+)
+def labelled_pairs(context: dg.AssetExecutionContext, platform: PlatformParam) -> dg.MaterializeResult:
+    months = sorted(context.partition_keys)
+    ledger = platform.ledger(months[-1])
+    made = {}
+    for month in months:
+        pairs = label_month(ledger, month)
+        metadata = {
+            "dagster/partition_row_count": pairs.height,
+            "rows": pairs.height,
+            "transfers": pairs["transfer_id"].n_unique(),
+            SOURCE: sources(platform, month),
+            "right pairs": int(pairs.filter(pl.col("invoice_id").is_not_null())["label"].sum()),
+        }
+        version = platform.store.put_frame(LABELLED_PAIRS, pairs)
+        made[month] = keep(platform, "labelled_pairs", month, Made(version, metadata))
+        context.log.info("%s: %d pairs of %d transfers", month, metadata["rows"], metadata["transfers"])
+    return materialized(context, platform, made)
+
+
+class TestSplitConfig(dg.Config):
+    """How the frozen test may be made anew."""
+
+    remake_because: str | None = Field(
+        default=None,
+        description="Draws another frozen test and records this reason. All evaluations so far become stale.",
+    )
+
+
+@dg.asset(
+    description="A row is a transfer that no model ever learns from, with its component. Made once, then frozen.",
+    # Of any month it could be, but it waits only for the first ones.
+    deps=[
+        dg.AssetDep("labelled_pairs", partition_mapping=dg.SpecificPartitionsPartitionMapping(list(_FIRST_MONTHS))),
+    ],
+    automation_condition=dg.AutomationCondition.on_missing(),
+    group_name="learning",
+    kinds={"scipy", "parquet"},
+    code_version="1",
+)
+def test_split(
+    context: dg.AssetExecutionContext, config: TestSplitConfig, platform: PlatformParam
+) -> dg.MaterializeResult:
+    frozen = split.current(platform.store)
+    if frozen is None or config.remake_because:
+        frozen = _freeze(platform, actor(context), config.remake_because)
+    parts = frozen.transfers["component"].n_unique()
+    whole = split.components(frozen.ledger.matches)["component"].n_unique()
+    metadata = {
+        "transfers": frozen.transfers.height,
+        "invoices": frozen.invoices.height,
+        "components": parts,
+        "share of components": parts / whole,
+        "months": ", ".join(frozen.ledger.months()),
+        "sha256": frozen.version.digest,
+        "times made": Record(platform.store, split.RECORD).count(),
+    }
+    return materialized(context, platform, Made(frozen.version, metadata))
+
+
+@dg.asset(
+    description="A row is a month with the hashes of its tables and labelled pairs: what a model may learn from.",
+    deps=["labelled_pairs", "test_split"],
+    check_specs=gate.specs("train_set"),
+    partitions_def=MONTHS,
+    backfill_policy=MONTH_BY_MONTH,
+    automation_condition=NEWEST_MONTH,
+    group_name="learning",
+    kinds={"json"},
+    code_version="1",
+)
+def train_set(context: dg.AssetExecutionContext, platform: PlatformParam) -> dg.MaterializeResult:
+    month, store = context.partition_key, platform.store
+    frozen = _frozen(platform)
+    in_force = platform.in_force(month)
+    if LABELLED_PAIRS not in in_force.get(month, {}):
+        raise dg.Failure(f"{month} has no labelled pairs: materialize labelled_pairs for it first")
+    whole = ledger_of(store, in_force)
+    withheld = withhold(whole, frozen, month)
+    made = TrainSet(month, in_force, frozen.version, store.put_frame(WITHHELD_KIND, withheld))
+    version = write(store, made)
+    pairs, seen = pl.concat(_lessons(platform, made)), without(whole, withheld)
+    sizes = _sizes(platform, made)
+    verdicts = [
+        examine_data(sizes, platform.settings.thresholds),
+        examine_split(
+            [
+                *leaks(pairs, seen, whole, frozen),
+                *from_the_future(pairs, seen, month),
+                *gaps(made, platform.in_force(month), store),
+            ]
+        ),
+    ]
+    metadata = {
+        "months": len(made.labelled),
+        "rows": pairs.height,
+        "transfers": pairs["transfer_id"].n_unique(),
+        "withheld for the test": withheld.filter(table="transfers", why="test").height,
+        "withheld as newest": withheld.filter(table="transfers", why="newest").height,
+        "by month": table(sizes, 24),
+    }
+    result = keep(platform, "train_set", month, Made(version, metadata))
+    return materialized(context, platform, result, gate.results("train_set", verdicts, version))
+
+
+@dg.asset(
+    description="A model: weights, memory, calibration and card, trained on the month's train set.",
+    deps=["train_set"],
+    partitions_def=MONTHS,
+    backfill_policy=MONTH_BY_MONTH,
+    automation_condition=NEWEST_MONTH,
+    group_name="learning",
+    kinds={"pytorch"},
+    code_version=TRAINING,
+)
+def model(context: dg.AssetExecutionContext, platform: PlatformParam) -> dg.MaterializeResult:
+    month = context.partition_key
+    learned = platform.current("train_set", month)
+    settings = TrainingSettings(promised_precision=platform.settings.promised_precision)
+    record = Record(platform.store, f"trainings/{_training_key(learned, settings)}")
+    last = record.last()
+    if last is None:
+        version = _train(platform, read(platform.store, learned), settings)
+        record.append({"model": asdict(version), "train_set": asdict(learned), "settings": asdict(settings)})
+    else:
+        version = Version(**last.payload["model"])
+        context.log.info("nothing to train: %s learned from the same rows with the same settings", version)
+    card = Matcher.load(platform.store.fetch(version)).card
+    metadata = {
+        "trained": "now" if last is None else "before, from the same rows",
+        "train set": learned.name,
+        **{name: value for name, value in (card | card["figures"]).items() if isinstance(value, str | int | float)},
+    }
+    return materialized(context, platform, keep(platform, "model", month, Made(version, metadata)))
+
+
+@dg.asset(
+    description="A row is a figure of the month's model beside the champion's and the rules', on the frozen test and "
+    "on the newest month.",
+    deps=["model", "test_split"],
+    check_specs=gate.specs("evaluation_report"),
+    partitions_def=MONTHS,
+    backfill_policy=MONTH_BY_MONTH,
+    automation_condition=NEWEST_MONTH,
+    group_name="learning",
+    kinds={"html"},
+    code_version="1",
+)
+def evaluation_report(context: dg.AssetExecutionContext, platform: PlatformParam) -> dg.MaterializeResult:
+    month = context.partition_key
+    challenger = platform.current("model", month)
+    learned = platform.current("train_set", month)
+    champion = platform.registry.champion()
+    test, newest = _exams(platform, read(platform.store, learned))
+    sides = {"model": Matcher.load(platform.store.fetch(challenger)).match, "rules": rules.match}
+    if champion:
+        sides["champion"] = Matcher.load(platform.store.fetch(champion.model)).match
+    sittings = {
+        name: {side: sit(exam, match) for side, match in sides.items()}
+        for name, exam in (("test", test), ("newest", newest))
+        if exam
+    }
+    # The first matching of a process also pays for warming up.
+    speed = max(sat["model"].evaluation.figures["transfers_per_second"] for sat in sittings.values())
+    sides_of = {name: _sides(sat) for name, sat in sittings.items()}
+    verdicts = examine(sides_of["test"], sides_of.get("newest"), speed, platform.settings.thresholds)
+    examined = Examined(
+        month=month,
+        model=challenger,
+        train_set=learned,
+        test_split=_frozen(platform).version,
+        champion=champion.model if champion else None,
+        promotion=champion.number if champion else 0,
+        figures={
+            name: {side: sitting.evaluation.figures for side, sitting in sat.items()} for name, sat in sittings.items()
+        },
+        verdicts=verdicts,
+    )
+    version = examination.write(platform.store, examined, _report(platform, examined, test, newest, sittings))
+    metadata = _shown(platform, examined, version)
+    result = keep(platform, "evaluation_report", month, Made(version, metadata))
+    return materialized(context, platform, result, gate.results("evaluation_report", verdicts, version))
+
+
+def sources(platform: Platform, month: str) -> str:
+    """What the labelled pairs of a month are made of: the names of the month's tables."""
+    return " ".join(platform.current(name, month).name for name in RAW_TABLES)
+
+
+def _freeze(platform: Platform, who: str, because: str | None) -> FrozenTest:
+    months = platform.catalog.months(LABELLED_PAIRS)[: platform.settings.split_months]
+    if not months:
+        raise dg.Failure("no month is labelled yet: materialize labelled_pairs first")
+    ledger = platform.ledger(months[-1])
+    return split.freeze(platform.store, ledger, months, actor=who, remake_because=because)
+
+
+def _frozen(platform: Platform) -> FrozenTest:
+    frozen = split.current(platform.store)
+    if frozen is None:
+        raise dg.Failure("there is no frozen test yet: materialize test_split first")
+    return frozen
+
+
+def _lessons(platform: Platform, made: TrainSet) -> list[pl.DataFrame]:
+    withheld = platform.store.read_frame(made.withheld)
+    frames = (platform.store.read_frame(made.months[month][LABELLED_PAIRS]) for month in made.labelled)
+    return [lessons(frame, withheld) for frame in frames]
+
+
+def _sizes(platform: Platform, made: TrainSet) -> pl.DataFrame:
+    """month, rows of each table, and `tagged`, the transfers with a tag, of the labelled months."""
+    rows = []
+    for month in made.labelled:
+        frames = {name: platform.store.read_frame(made.months[month][name]) for name in RAW_TABLES}
+        counts = {name: frame.height for name, frame in frames.items()}
+        rows.append({"month": month, **counts, "tagged": frames["matches"]["transfer_id"].n_unique()})
+    return pl.DataFrame(rows)
+
+
+def _training_key(learned: Version, settings: TrainingSettings) -> str:
+    told = {"train_set": learned.digest, "settings": asdict(settings), "code": TRAINING}
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _train(platform: Platform, learned: TrainSet, settings: TrainingSettings) -> Version:
+    withheld = platform.store.read_frame(learned.withheld)
+    ledger = without(ledger_of(platform.store, learned.months), withheld)
+    try:
+        matcher = train(
+            _lessons(platform, learned), ledger, learned.until, settings, checkpoint=platform.home / "checkpoints"
+        )
+    except ValueError as error:
+        raise dg.Failure(str(error), allow_retries=False) from error
+    with TemporaryDirectory() as folder:
+        matcher.save(Path(folder, "model"))
+        return platform.store.put(MODELS, Path(folder, "model"))
+
+
+def _exams(platform: Platform, learned: TrainSet) -> tuple[Exam, Exam | None]:
+    withheld = platform.store.read_frame(learned.withheld)
+    ledger = ledger_of(platform.store, learned.months)
+    return frozen_exam(_frozen(platform)), newest_exam(ledger, withheld, learned.until)
+
+
+def _sides(sittings: dict[str, Sitting]) -> Sides:
+    judged = {side: sitting.evaluation for side, sitting in sittings.items()}
+    return Sides(judged["model"], judged["rules"], judged.get("champion"))
+
+
+def _report(
+    platform: Platform, examined: Examined, test: Exam, newest: Exam | None, sittings: dict[str, dict[str, Sitting]]
+) -> str:
+    card = Matcher.load(platform.store.fetch(examined.model)).card
+    side = sittings["test"]["model"]
+    return render(
+        ReportData(
+            model=examined.model.name,
+            trained_until=str(card["trained_until"]),
+            promised_precision=float(card["promised_precision"]),
+            test=_sides(sittings["test"]),
+            newest=_sides(sittings["newest"]) if newest else None,
+            champion=examined.champion.name if examined.champion else None,
+            verdicts=examined.verdicts,
+            sentences=gate.SENTENCES,
+            walk=_walk(platform, examined),
+            mistakes=worst_mistakes(side.evaluation, side.proposals, test.truth, test.ledger),
+        )
+    )
+
+
+def _walk(platform: Platform, examined: Examined) -> pl.DataFrame:
+    """month, side and figures of every newest month that was ever judged, up to this one."""
+    months = [month for month in platform.catalog.months("evaluation_report") if month < examined.month]
+    earlier = [examination.read(platform.store, platform.current("evaluation_report", month)) for month in months]
+    rows = [
+        {"month": one.month, "side": side} | {name: figures[name] for name in ("exact_paying", "stp_995")}
+        for one in [*earlier, examined]
+        for side, figures in one.figures.get("newest", {}).items()
+    ]
+    return pl.DataFrame(rows)
+
+
+def _shown(platform: Platform, examined: Examined, version: Version) -> dict[str, Any]:
+    """What the UI shows: the figures that it plots over months, and all of them side by side."""
+    rows = [
+        {"exam": exam, "side": side} | {name: figures.get(name) for name in _FIGURES}
+        for exam, sides in examined.figures.items()
+        for side, figures in sides.items()
+    ]
+    plotted = {f"{exam} {name}": sides["model"][name] for exam, sides in examined.figures.items() for name in _FIGURES}
+    return {
+        **plotted,
+        "figures": table(pl.DataFrame(rows)),
+        "verdicts": table(pl.DataFrame([asdict(verdict) for verdict in examined.verdicts]).drop("figures")),
+        "report": link(platform.store.fetch(version) / examination.REPORT),
+        "model": examined.model.name,
+        "champion": examined.champion.name if examined.champion else "none",
+    }
+
+
+defs = dg.Definitions(assets=[labelled_pairs, test_split, train_set, model, evaluation_report])

@@ -1,0 +1,83 @@
+"""Did the world move, and did what was booked hold?"""
+
+from typing import Final
+
+import dagster as dg
+import polars as pl
+
+from matching_platform.defs.automation import EVERY_MONTH
+from matching_platform.defs.common import MANY_MONTHS, MONTHS, Made, PlatformParam, keep, link, materialized
+from matching_platform.defs.proposals import minor
+from matching_platform.ledger.months import month_of
+from matching_platform.ledger.reading import Ledger
+from matching_platform.monitoring.drift import drift
+from matching_platform.monitoring.realised import realised_quality as realised
+
+_REPORT: Final = "report.html"
+
+
+@dg.asset(
+    description="A row is a property of transfers, and how far the month's lie from those of the months before.",
+    deps=["transfers"],
+    partitions_def=MONTHS,
+    backfill_policy=MANY_MONTHS,
+    automation_condition=EVERY_MONTH,
+    group_name="monitoring",
+    kinds={"evidently"},
+    code_version="1",
+)
+def drift_report(context: dg.AssetExecutionContext, platform: PlatformParam) -> dg.MaterializeResult:
+    months = sorted(context.partition_keys)
+    ledger = platform.ledger(months[-1])
+    made = {}
+    for month in months:
+        current, before = _described(ledger, month)
+        # The first month has nothing before it, and is compared with itself.
+        report = drift(before if before.height else current, current)
+        version = platform.store.put_bytes("drift_reports", _REPORT, report.html.encode())
+        metadata = {
+            "share_moved": report.figures["share_moved"],
+            "moved": ", ".join(report.moved) or "nothing",
+            "report": link(platform.store.fetch(version) / _REPORT),
+            **{f"distance of {name}": report.figures[name] for name in current.columns if name in report.figures},
+        }
+        made[month] = keep(platform, "drift_report", month, Made(version, metadata))
+    return materialized(context, platform, made)
+
+
+@dg.asset(
+    description="A row is a figure of what was proposed for the month, judged by what has been tagged since.",
+    deps=["proposals", "matches"],
+    partitions_def=MONTHS,
+    backfill_policy=MANY_MONTHS,
+    automation_condition=EVERY_MONTH,
+    group_name="monitoring",
+    kinds={"polars"},
+    code_version="1",
+)
+def realised_quality(context: dg.AssetExecutionContext, platform: PlatformParam) -> dg.MaterializeResult:
+    made = {}
+    for month in sorted(context.partition_keys):
+        figures = realised(minor(platform.read("proposals", month)), platform.read("matches", month))
+        frame = pl.DataFrame({"figure": list(figures), "value": list(figures.values())})
+        version = platform.store.put_frame("realised_quality", frame)
+        made[month] = keep(platform, "realised_quality", month, Made(version, figures))
+    return materialized(context, platform, made)
+
+
+def _described(ledger: Ledger, month: str) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """What can move about transfers, of the month and of all before it."""
+    described = ledger.transfers.select(
+        month=month_of("booked_on"),
+        direction="direction",
+        currency="currency",
+        log_amount=pl.col("amount").log10(),
+        day=pl.col("booked_on").dt.day(),
+        title_length=pl.col("title").str.len_chars(),
+        digits_in_title=pl.col("title").str.count_matches(r"\d"),
+        has_account=pl.col("counterparty_account").is_not_null(),
+    )
+    return described.filter(month=month).drop("month"), described.filter(pl.col("month") < month).drop("month")
+
+
+defs = dg.Definitions(assets=[drift_report, realised_quality])

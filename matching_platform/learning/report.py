@@ -1,0 +1,266 @@
+"""The report on a model: one HTML file that opens anywhere, without a network and without a script."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+import polars as pl
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from matching_platform.learning.gate import Sides, Verdict
+from matching_platform.learning.yardstick import KINDS, Difference, Evaluation, paired_bootstrap
+from matching_platform.ledger.money import MINOR_UNITS
+from matching_platform.ledger.reading import Ledger
+
+MISTAKES: Final = 20
+
+# What the tiles at the top show: figure, its name, what it means.
+_HEADLINES: Final = (
+    ("exact_paying", "Exactly right", "of the transfers that pay something"),
+    ("stp_995", "Straight through", "could be booked unattended with 99.5 % of them right"),
+    ("amount_exact", "Money placed right", "of all money, to the cent"),
+    ("f1", "F1 over pairs", "of transfer and invoice"),
+    ("auto_share", "Booked unattended", "of the paying transfers, by the model's own decision"),
+    ("auto_precision", "Right when unattended", "of the transfers so booked"),
+)
+_SIDES: Final = ("model", "champion", "rules")
+_WALKED: Final = {
+    "exact_paying": "paying transfers exactly right",
+    "stp_995": "straight through with 99.5 % right",
+}
+_COMPARED: Final = ("exact", "exact_paying", "precision", "recall", "f1", "amount_exact")
+_LEAST_PRECISION: Final = 0.95  # where the precision axis begins; below it nobody books unattended
+_CURVE_POINTS: Final = 300
+_MONTHS_LABELLED: Final = 6
+
+
+@dataclass(frozen=True)
+class ReportData:
+    """What the report tells.
+
+    `test` and `newest` are what model, rules and champion reached on the frozen test and on the newest month;
+    `verdicts` and their `sentences` (by check: what must be true) are the gate's; `threshold` is the confidence from
+    which the model books unattended; `walk` has a row per month and side that was judged then: month, side (model,
+    champion or rules), exact_paying, stp_995; `mistakes` comes from `worst_mistakes`. What is None or empty is said to
+    be missing.
+    """
+
+    model: str
+    trained_until: str
+    promised_precision: float
+    test: Sides
+    newest: Sides | None = None
+    champion: str | None = None
+    verdicts: list[Verdict] = field(default_factory=list)
+    sentences: Mapping[str, str] = field(default_factory=dict)
+    threshold: float | None = None
+    walk: pl.DataFrame | None = None
+    mistakes: pl.DataFrame | None = None
+
+
+@dataclass(frozen=True)
+class Axis:
+    """From `low` to `high`, with labels at `ticks` (value, label)."""
+
+    label: str
+    low: float
+    high: float
+    ticks: list[tuple[float, str]]
+
+
+@dataclass(frozen=True)
+class Line:
+    """The line of a side, with or without dots; `points` are x, y and what is told when one points at it."""
+
+    side: str
+    points: list[tuple[float, float, str]]
+    dots: bool = False
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Lines over two axes, with rules to read them by: horizontal (y, label) and vertical (x, label)."""
+
+    x: Axis
+    y: Axis
+    lines: list[Line]
+    diagonal: bool = False
+    across: tuple[tuple[float, str], ...] = ()
+    down: tuple[tuple[float, str], ...] = ()
+
+
+def render(data: ReportData) -> str:
+    """One self-contained HTML file."""
+    rival = ("champion", data.test.champion) if data.test.champion else ("rules", data.test.rules)
+    page = _environment().get_template("report.html")
+    return page.render(
+        data=data,
+        figures=data.test.model.figures,
+        headlines=_HEADLINES,
+        sides=dict(_sides(data.test)),
+        newest=dict(_sides(data.newest)) if data.newest else {},
+        failed=[verdict for verdict in data.verdicts if not verdict.passed],
+        reliability=_reliability_chart(data.test),
+        precision=_precision_chart(data),
+        kinds=_kinds(data.test),
+        rival=rival[0],
+        differences=list(_differences(data.test.model, rival[1])),
+        walk=list(_walk_charts(data.walk)) if data.walk is not None and data.walk.height else [],
+        mistakes=data.mistakes.to_dicts() if data.mistakes is not None else [],
+    )
+
+
+def worst_mistakes(
+    evaluation: Evaluation, proposals: pl.DataFrame, truth: pl.DataFrame, ledger: Ledger
+) -> pl.DataFrame:
+    """The MISTAKES wrong answers that hurt most: booked unattended first, then the most confident, then by amount.
+
+    Columns of the transfer (amount in minor units), kinds (list), confidence, decision, evidence (list), and `proposed`
+    and `true`: lists of {invoice, counterparty, amount, whole, currency}, empty for nothing; `whole` is the invoice's.
+    """
+    kinds = [kind for kind in KINDS if kind in evaluation.outcomes.columns]
+    wrong = evaluation.outcomes.filter(~pl.col("exact")).select(
+        "transfer_id",
+        "confidence",
+        "decision",
+        "auto",
+        kinds=pl.concat_list(pl.when(kind).then(pl.lit(kind)) for kind in kinds).list.drop_nulls(),
+    )
+    told = wrong.join(ledger.transfers, on="transfer_id").sort(
+        ["auto", "confidence", "amount", "transfer_id"], descending=[True, True, True, False]
+    )
+    evidence = proposals.group_by("transfer_id").agg(pl.col("evidence").first())
+    return (
+        told.head(MISTAKES)
+        .join(evidence, on="transfer_id", how="left", maintain_order="left")
+        .join(_sets(proposals, ledger, "proposed"), on="transfer_id", how="left", maintain_order="left")
+        .join(_sets(truth, ledger, "true"), on="transfer_id", how="left", maintain_order="left")
+        .with_columns(pl.col("evidence", "proposed", "true").fill_null([]))
+    )
+
+
+def _sets(allocations: pl.DataFrame, ledger: Ledger, name: str) -> pl.DataFrame:
+    """transfer_id and the set that `allocations` give it, as a list of structs called `name`."""
+    invoices = ledger.invoices.select(
+        "invoice_id", "currency", invoice="number", counterparty="counterparty_name", whole="amount"
+    )
+    named = allocations.join(invoices, on="invoice_id").sort("transfer_id", "invoice")
+    part = pl.struct("invoice", "counterparty", "amount", "whole", "currency")
+    return named.group_by("transfer_id").agg(part.alias(name))
+
+
+def _sides(sides: Sides) -> Iterator[tuple[str, Evaluation]]:
+    """The sides there are, each with the name under which it is drawn."""
+    judged = zip(_SIDES, (sides.model, sides.champion, sides.rules), strict=True)
+    return ((side, evaluation) for side, evaluation in judged if evaluation)
+
+
+def _differences(model: Evaluation, rival: Evaluation) -> Iterator[Difference]:
+    return (paired_bootstrap(model.outcomes, rival.outcomes, figure) for figure in _COMPARED)
+
+
+def _kinds(sides: Sides) -> list[dict[str, Any]]:
+    """A row per kind: its name, how many transfers, the model's figures, and `exact` of each side."""
+    exact = {side: dict(judged.by_kind.select("kind", "exact").iter_rows()) for side, judged in _sides(sides)}
+    return [
+        row | {"sides": {side: found.get(row["kind"]) for side, found in exact.items()}}
+        for row in sides.model.by_kind.to_dicts()
+    ]
+
+
+def _reliability_chart(sides: Sides) -> Chart:
+    lines = [
+        Line(
+            side,
+            [
+                (
+                    row["confidence"],
+                    row["exact"],
+                    f"{row['transfers']} transfers: said {_percent(row['confidence'])}, right {_percent(row['exact'])}",
+                )
+                for row in judged.reliability.iter_rows(named=True)
+            ],
+            dots=True,
+        )
+        for side, judged in _sides(sides)
+        if side != "rules"
+    ]
+    return Chart(
+        _percents("confidence that the model states", 0, 1, 5),
+        _percents("share exactly right", 0, 1, 5),
+        lines,
+        diagonal=True,
+    )
+
+
+def _precision_chart(data: ReportData) -> Chart:
+    lines = []
+    for side, judged in _sides(data.test):
+        curve = judged.curve.gather_every(max(1, judged.curve.height // _CURVE_POINTS))
+        points = [
+            (
+                row["share"],
+                row["precision"],
+                f"from confidence {row['threshold']:.4f}: {_percent(row['share'])} booked, "
+                f"{_percent(row['precision'])} right",
+            )
+            for row in curve.iter_rows(named=True)
+        ]
+        lines.append(Line(side, points))
+    return Chart(
+        _percents("share of paying transfers booked unattended", 0, 1, 5),
+        _percents("share of them exactly right", _LEAST_PRECISION, 1, 5),
+        lines,
+        across=((data.promised_precision, f"promised {_percent(data.promised_precision)}"),),
+        down=tuple(_chosen(data)),
+    )
+
+
+def _chosen(data: ReportData) -> Iterator[tuple[float, str]]:
+    """Where the threshold cuts the model's curve."""
+    if data.threshold is not None:
+        share = data.test.model.curve.filter(pl.col("threshold") >= data.threshold)["share"].max() or 0.0
+        yield float(share), f"chosen threshold {data.threshold:.4f}"  # type: ignore[arg-type]
+
+
+def _walk_charts(walk: pl.DataFrame) -> Iterator[Chart]:
+    months = walk["month"].unique().sort().to_list()
+    place = {month: float(i) for i, month in enumerate(months)}
+    every = max(1, -(-len(months) // _MONTHS_LABELLED))
+    x = Axis("month", 0, max(1.0, len(months) - 1.0), [(place[month], month) for month in months[::every]])
+    for figure, label in _WALKED.items():
+        told = walk.drop_nulls(figure).sort("month")
+        low = np.floor(min(told[figure], default=0.0) * 10) / 10
+        lines = [
+            Line(side, [(place[month], value, f"{month}: {_percent(value)}") for month, value in rows.rows()])
+            for side in _SIDES
+            if (rows := told.filter(side=side).select("month", figure)).height
+        ]
+        yield Chart(x, _percents(label, min(low, 0.9), 1, 5), lines)
+
+
+def _percents(label: str, low: float, high: float, steps: int) -> Axis:
+    values = [low + (high - low) * step / steps for step in range(steps + 1)]
+    return Axis(label, low, high, [(value, _percent(value, 0)) for value in values])
+
+
+def _percent(share: float | None, places: int = 1) -> str:
+    return "–" if share is None else f"{share * 100:.{places}f} %"
+
+
+def _points(share: float) -> str:
+    return f"{share * 100:+.1f}"
+
+
+def _money(minor: int, currency: str) -> str:
+    return f"{minor / MINOR_UNITS:,.2f}".replace(",", "\u202f") + f" {currency}"
+
+
+def _environment() -> Environment:
+    loader = PackageLoader("matching_platform.learning")
+    environment = Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters.update(percent=_percent, points=_points, money=_money)
+    return environment
