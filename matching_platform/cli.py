@@ -172,9 +172,9 @@ def evaluate(
     from matching_platform.learning.yardstick import evaluate as judge
 
     beside = {name: table_path(truth.parent, name) for name in ("transfers", "invoices")}
-    tables = {name: read_file(path, name) for name, path in beside.items() if path}
+    transfers, invoices = (read_file(path, name) if path else None for name, path in beside.items())
     try:
-        evaluation = judge(read_proposals(proposals), read_file(truth, "audit"), **tables)
+        evaluation = judge(read_proposals(proposals), read_file(truth, "audit"), transfers, invoices)
     except LedgerError:
         raise
     except ValueError as error:
@@ -292,15 +292,15 @@ def rollback(
 
 
 def _registry() -> Any:
-    from matching_platform.environment import load
+    from matching_platform.environment import Platform, load
 
-    return load().platform().registry
+    return Platform(load()).registry
 
 
 def _card(version: Any) -> dict[str, Any]:
-    from matching_platform.environment import load
+    from matching_platform.environment import Platform, load
 
-    card: dict[str, Any] = json.loads((load().platform().store.fetch(version) / "card.json").read_text())
+    card: dict[str, Any] = json.loads((Platform(load()).store.fetch(version) / "card.json").read_text())
     return card
 
 

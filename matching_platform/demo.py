@@ -1,13 +1,11 @@
-"""The platform at work on a sample company: its raw tables to a service that answers, through Dagster itself.
+"""The platform at work on a sample company: from raw tables to a service that answers, through Dagster itself.
 
-What is up to date is left alone, so that a second run has little to do, and one that was killed goes on where it was.
+What is up to date is left alone, so a second run has little to do, and one that was killed goes on where it was.
 """
 
-import logging
-import shutil
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,16 +14,270 @@ from typing import Any, Final
 import dagster as dg
 import httpx
 import polars as pl
-from dagster._core.definitions.selector import PartitionsByAssetSelector, PartitionsSelector
-from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
-from dagster._core.instance.ref import InstanceRef
-from dagster._core.remote_origin import InProcessCodeLocationOrigin
-from dagster._core.storage.tags import BACKFILL_ID_TAG
-from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
-from dagster._core.utils import make_new_backfill_id
-from dagster._core.workspace.context import WorkspaceProcessContext
-from dagster._core.workspace.load_target import InProcessWorkspaceLoadTarget
-from dagster._daemon.backfill import execute_backfill_iteration
 from filelock import FileLock
 from rich.console import Console
+from rich.panel import Panel
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from matching_platform.defs import gate, local
+from matching_platform.defs.common import MONTHS, PLATFORM, SOURCE
+from matching_platform.defs.learning import sources
+from matching_platform.defs.promotion import rollout
+from matching_platform.defs.raw import arrivals, recorded, watched
+from matching_platform.environment import Platform
+from matching_platform.learning import examination, split, train_set
+from matching_platform.ledger.months import month_of
+from matching_platform.ledger.schema import RAW_TABLES
+from matching_platform.ledger.wire import to_rows
+from matching_platform.sample import company
+
+INSTANCE: Final = Path(".dagster")
+TRANSFERS_A_MONTH: Final = 300
+# One model in three months shows how they replace each other, without training all day.
+EVERY: Final = 3
+FIGURES: Final = {
+    "exact_paying": "paying transfers exactly right",
+    "f1": "F1 over pairs",
+    "stp_995": "straight through at 99.5 %",
+    "amount_exact": "money placed right",
+}
+
+_LEARNED: Final = ("train_set", "model", "evaluation_report")
+_SERVED: Final = ("proposals", "drift_report", "realised_quality")
+_POLL: Final = 0.3  # seconds
+
+Plan = dict[str, list[str]]  # months by asset; an asset without months takes none
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A backfill of the demo."""
+
+    title: str
+    plan: Plan
+
+    @property
+    def size(self) -> int:
+        return sum(max(1, len(months)) for months in self.plan.values())
+
+
+def run(console: Console | None = None) -> None:
+    """Makes the sample company where there is none, brings everything up to date, and shows what came of it."""
+    console, started = console or Console(), time.monotonic()
+    platform = PLATFORM
+    platform.home.mkdir(parents=True, exist_ok=True)
+    with FileLock(platform.home / "demo.lock"), local.instance(INSTANCE) as instance:
+        if killed := local.clear(instance):
+            console.print(
+                f"An earlier demo was killed; {killed} unfinished runs are closed, and it goes on from there."
+            )
+        _make_company(platform, console)
+        _report_arrivals(platform, instance)
+        done = [_run(stage, instance, console) for stage in _stages(platform)]
+        _summary(platform, instance, console, bool(done), time.monotonic() - started)
+
+
+def _make_company(platform: Platform, console: Console) -> None:
+    months = MONTHS.get_partition_keys()
+    if platform.warehouse.path.exists():
+        return
+    settings = company.Settings(start=months[0], months=len(months), transfers_per_month=TRANSFERS_A_MONTH)
+    with console.status("making a sample company"):
+        company.write(platform.home / "sample", settings)
+        platform.warehouse.load_folder(platform.home / "sample")
+    console.print(f"A sample company, {months[0]} to {months[-1]}, is in {platform.warehouse.path}.")
+
+
+def _report_arrivals(platform: Platform, instance: dg.DagsterInstance) -> None:
+    """What the sensor `raw_months` does when a daemon runs."""
+    for event in arrivals(recorded(instance), watched(platform)[0]):
+        instance.report_runless_asset_event(event)
+
+
+def _stages(platform: Platform) -> Iterator[Stage]:
+    """What is not up to date, stage by stage: each is planned on what the one before has made."""
+    if months := _stale_months(platform):
+        yield Stage("reading and labelling months", dict.fromkeys((*RAW_TABLES, "labelled_pairs"), months))
+    if split.current(platform.store) is None:
+        yield Stage("freezing the test", {"test_split": []})
+    for month in platform.catalog.months("labelled_pairs")[EVERY - 1 :: EVERY]:
+        if not _is_learned(platform, month):
+            yield Stage(f"learning up to {month}", {**{name: [month] for name in _LEARNED}, "champion": []})
+    asked = gate.newest(platform)
+    champion = platform.registry.champion()
+    if asked and champion is None:
+        yield Stage("promoting", {"champion": []})
+        champion = platform.registry.champion()
+    if champion:
+        served = rollout(platform).status()
+        if served.version != champion.model.name or not (served.server and served.front):
+            yield Stage("rolling out", {"bento": [], "image": [], "deployment": []})
+        newest = platform.catalog.months("labelled_pairs")[-1]
+        if missing := [name for name in _SERVED if platform.catalog.get(name, newest) is None]:
+            yield Stage(f"proposing for {newest}", {name: [newest] for name in missing})
+
+
+def _stale_months(platform: Platform) -> list[str]:
+    """The months whose raw rows, or whose tables, are not those that were read and labelled last."""
+    found, _ = watched(platform)
+    return [month for month in found["transfers"] if not _is_labelled(platform, month, found)]
+
+
+def _is_labelled(platform: Platform, month: str, found: Mapping[str, Mapping[str, str]]) -> bool:
+    current = {name: platform.catalog.get(name, month) for name in (*RAW_TABLES, "labelled_pairs")}
+    made_of = {name: one.metadata.get(SOURCE) if one else None for name, one in current.items()}
+    if any(made_of[name] != found[name].get(month) for name in RAW_TABLES):
+        return False
+    return made_of["labelled_pairs"] == sources(platform, month)
+
+
+def _is_learned(platform: Platform, month: str) -> bool:
+    current = {name: platform.catalog.get(name, month) for name in _LEARNED}
+    learned, evaluated, frozen = current["train_set"], current["evaluation_report"], split.current(platform.store)
+    if not (learned and evaluated and frozen and current["model"]):
+        return False
+    made = train_set.read(platform.store, learned.version)
+    examined = examination.read(platform.store, evaluated.version)
+    return (
+        (made.months, made.test_split) == (platform.in_force(month), frozen.version)
+        and examined.train_set == learned.version
+        and examined.model == current["model"].version
+    )
+
+
+def _run(stage: Stage, instance: dg.DagsterInstance, console: Console) -> local.Finished:
+    with _progress(stage, instance, console):
+        finished = local.backfill(instance, stage.plan, stage.title)
+    for (asset, month), reason in finished.failures.items():
+        console.print(f"  [yellow]{asset} {month}[/]: {reason}", highlight=False)
+    return finished
+
+
+@contextmanager
+def _progress(stage: Stage, instance: dg.DagsterInstance, console: Console) -> Iterator[None]:
+    """A bar that follows the runs of the backfill while it lasts, from another thread."""
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description:<30}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[step]}"),
+    )
+    over = threading.Event()
+    since = time.time()
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task(stage.title, total=stage.size, step="")
+
+        def follow() -> None:
+            ended: dict[str, int] = {}
+            while True:
+                last = over.is_set()
+                made, step = _made(instance, since, ended)
+                progress.update(task, completed=made, step=step)
+                if last:
+                    return
+                over.wait(_POLL)
+
+        follower = threading.Thread(target=follow, daemon=True)
+        follower.start()
+        try:
+            yield
+        finally:
+            over.set()
+            follower.join()
+            progress.update(task, step="")
+
+
+def _made(instance: dg.DagsterInstance, since: float, ended: dict[str, int]) -> tuple[int, str]:
+    """How many materializations there are since then, and what is being made; `ended` holds those of runs that ended."""
+    step = ""
+    made = 0
+    for record in instance.get_run_records(limit=100):
+        if record.create_timestamp.timestamp() < since - 1:
+            break
+        run = record.dagster_run
+        if run.run_id not in ended:
+            kinds = {dg.DagsterEventType.ASSET_MATERIALIZATION, dg.DagsterEventType.STEP_START}
+            events = [entry.get_dagster_event() for entry in instance.all_logs(run.run_id, of_type=kinds)]
+            count = sum(event.event_type == dg.DagsterEventType.ASSET_MATERIALIZATION for event in events)
+            made += count
+            if run.is_finished:
+                ended[run.run_id] = count
+            elif events:
+                step = f"{events[-1].step_key} {run.tags.get('dagster/partition', '')}"
+        else:
+            made += ended[run.run_id]
+    return made, step
+
+
+def _summary(platform: Platform, instance: dg.DagsterInstance, console: Console, changed: bool, seconds: float) -> None:
+    console.print()
+    if not changed:
+        console.print("[green]Everything is up to date: nothing was read, trained or deployed again.[/]")
+    champion = platform.registry.champion()
+    if champion is None:
+        asked = gate.newest(platform)
+        reasons = gate.hurdles(platform, instance, asked.candidate if asked else None)
+        console.print(Panel("\n".join(f"- {reason}" for reason in reasons), title="no model passed the gate"))
+        return
+    examined = examination.read(platform.store, champion.evaluation)
+    console.print(_figures(examined))
+    reasons = "\n".join(f"- {verdict.check}: {verdict.reason}" for verdict in examined.verdicts)
+    console.print(
+        Panel(
+            f"model [bold]{champion.model.name}[/], learned up to {examined.month}, promoted by {champion.actor}\n{reasons}",
+            title=f"champion no. {champion.number}",
+        )
+    )
+    _ask(platform, console)
+    report = platform.store.fetch(champion.evaluation) / examination.REPORT
+    console.print(f"\nThe report: [link={report.resolve().as_uri()}]{report}[/link]", soft_wrap=True)
+    console.print("Next: [bold]make dev[/] shows every run and asset in the Dagster UI;", highlight=False)
+    console.print("      [bold]matching-platform models history[/] tells who became champion and why;")
+    console.print(f"      [bold]make demo[/] again finds everything up to date. This took {seconds:.0f} s.")
+
+
+def _figures(examined: examination.Examined) -> Table:
+    figures = examined.figures["test"]
+    table = Table(title=f"on the frozen test, {figures['model']['transfers']:.0f} transfers no model has learned from")
+    table.add_column("")
+    for side in figures:
+        table.add_column(side, justify="right")
+    for name, title in FIGURES.items():
+        table.add_row(title, *(f"{figures[side][name]:.1%}" for side in figures))
+    return table
+
+
+def _ask(platform: Platform, console: Console) -> None:
+    """One real request to the service: a transfer of the newest month, and the invoices that were open then."""
+    url = rollout(platform).url
+    newest = platform.catalog.months("labelled_pairs")[-1]
+    ledger = platform.ledger(newest)
+    proposed = platform.read("proposals", newest).filter(pl.col("invoice_id").is_not_null())
+    transfer = ledger.transfers.filter(transfer_id=proposed["transfer_id"][0])
+    settled = ledger.matches.join(
+        ledger.transfers.filter(month_of("booked_on") < newest), on="transfer_id", how="semi"
+    )["invoice_id"]
+    invoices = ledger.invoices.filter(
+        ~pl.col("invoice_id").is_in(settled.drop_nulls().unique().implode()),
+        pl.col("issued_on") <= transfer["booked_on"][0],
+    )
+    body = {"transfers": to_rows(transfer), "invoices": to_rows(invoices)}
+    answer = httpx.post(f"{url}/match", json=body, timeout=60, trust_env=False)
+    answer.raise_for_status()
+    lines = [
+        f"POST {url}/match  '{transfer['title'][0]}', {transfer['amount'][0] / 100:,.2f} {transfer['currency'][0]}, "
+        f"against {invoices.height} open invoices"
+    ]
+    lines += [_told(proposal) for proposal in answer.json()["proposals"]]
+    console.print(Panel("\n".join(lines), title="the service answers"), highlight=False)
+
+
+def _told(proposal: Mapping[str, Any]) -> str:
+    evidence = "; ".join(proposal["evidence"])
+    return (
+        f"→ {proposal['invoice_id'] or 'nothing'} {proposal['amount'] or ''}  {proposal['decision']}, confidence "
+        f"{proposal['confidence']:.3f}\n  {evidence}"
+    )

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import dagster as dg
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 
 from matching_platform.environment import Platform
 from matching_platform.learning import examination, split
@@ -27,6 +28,7 @@ _ASSETS: Final = {name: "train_set" if name in (DATA, SPLIT) else "evaluation_re
 # The metadata of a check result that names what was judged.
 _SUBJECT: Final = "subject"
 _LOOKED_BACK: Final = 200
+_DONE: Final = {AssetCheckExecutionRecordStatus.SUCCEEDED, AssetCheckExecutionRecordStatus.FAILED}
 
 
 def specs(asset: str) -> list[dg.AssetCheckSpec]:
@@ -120,7 +122,7 @@ def _records(instance: dg.DagsterInstance, candidate: Candidate | None) -> dict[
 def _record(instance: dg.DagsterInstance, name: str, candidate: Candidate | None) -> CheckRecord | None:
     """The newest result about this candidate; where there is none, the newest of all."""
     key = dg.AssetCheckKey(dg.AssetKey(_ASSETS[name]), name)
-    history = instance.event_log_storage.get_asset_check_execution_history(key, limit=_LOOKED_BACK)
+    history = instance.event_log_storage.get_asset_check_execution_history(key, limit=_LOOKED_BACK, status=_DONE)
     evaluations = [record.evaluation for record in history if record.evaluation]
     found = [CheckRecord(one.passed, str(one.metadata[_SUBJECT].value)) for one in evaluations]
     subjects = {candidate.evaluation, candidate.train_set} if candidate else set()

@@ -325,13 +325,14 @@ def _sides(sittings: dict[str, Sitting]) -> Sides:
 def _report(
     platform: Platform, examined: Examined, test: Exam, newest: Exam | None, sittings: dict[str, dict[str, Sitting]]
 ) -> str:
-    card = Matcher.load(platform.store.fetch(examined.model)).card
+    matcher = Matcher.load(platform.store.fetch(examined.model))
     side = sittings["test"]["model"]
     return render(
         ReportData(
             model=examined.model.name,
-            trained_until=str(card["trained_until"]),
-            promised_precision=float(card["promised_precision"]),
+            trained_until=str(matcher.card["trained_until"]),
+            promised_precision=float(matcher.card["promised_precision"]),
+            threshold=matcher.auto_from,
             test=_sides(sittings["test"]),
             newest=_sides(sittings["newest"]) if newest else None,
             champion=examined.champion.name if examined.champion else None,

@@ -33,10 +33,7 @@ CONFIGURATION: Final = Path(__file__).parents[2] / "deploy" / "dagster" / "dagst
 BACKFILL: Final = "dagster/backfill"
 
 _HERE: Final = {
-    "run_launcher": {
-        "module": "dagster._core.launcher.sync_in_memory_run_launcher",
-        "class": "SyncInMemoryRunLauncher",
-    },
+    "run_launcher": {"module": "matching_platform.defs.local", "class": "ThreadRunLauncher"},
     "run_coordinator": {"module": "dagster._core.run_coordinator", "class": "DefaultRunCoordinator"},
     # Capturing the output of a step would swallow what this process shows meanwhile.
     "compute_logs": {"module": "dagster._core.storage.noop_compute_log_manager", "class": "NoOpComputeLogManager"},

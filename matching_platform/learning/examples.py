@@ -9,7 +9,7 @@ from matching_platform.ledger.reading import Ledger
 from matching_platform.matching.balances import Settlements
 from matching_platform.matching.candidates import Pairs
 from matching_platform.matching.features import CONTEXT_FEATURES, PAIR_FEATURES, Lists, Reader, World
-from matching_platform.matching.history import Month, memory_before
+from matching_platform.matching.history import Month, credible, memory_before
 from matching_platform.matching.memory import Memory
 from matching_platform.matching.text import Flags
 
@@ -37,7 +37,7 @@ def label_month(ledger: Ledger, month: str) -> pl.DataFrame:
     transfer settled nothing; `missed` counts tagged invoices that are no candidates. Later rows of `ledger` are not seen.
     """
     known = Month.of(ledger, month)
-    tags = ledger.matches.join(known.transfers.select("transfer_id"), on="transfer_id", how="semi")
+    tags = credible_tags(ledger).join(known.transfers.select("transfer_id"), on="transfer_id", how="semi")
     memory = memory_before(ledger, month)
     moments = known.moments()
     settled = pl.concat([known.earlier.select(tags.columns), tags])
@@ -50,6 +50,13 @@ def label_month(ledger: Ledger, month: str) -> pl.DataFrame:
         for seen, rows in ((memory, ~forgetful), (Memory.empty(), forgetful))
     ]
     return pl.concat(parts)
+
+
+def credible_tags(ledger: Ledger) -> pl.DataFrame:
+    """The matches of transfers none of whose tags is contradicted by the tables: half a truth teaches what is wrong."""
+    held = credible(ledger)
+    slips = ledger.matches.join(held, on=["transfer_id", "invoice_id"], how="anti", nulls_equal=True)
+    return held.join(slips.select("transfer_id"), on="transfer_id", how="anti")
 
 
 def _frame(
@@ -95,7 +102,7 @@ def _frame(
 
 
 def examples_of(frames: list[pl.DataFrame]) -> Examples:
-    """The labelled pairs of several months as arrays, transfers in the order of their rows."""
+    """The labelled pairs of several months, at least one, as arrays, transfers in the order of their rows."""
     frame = pl.concat(frames)
     heads = frame.filter(pl.col("invoice_id").is_null())
     row_of = heads.select("transfer_id").with_row_index("row")

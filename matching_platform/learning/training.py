@@ -17,11 +17,11 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 from torch.nn import functional
 
-from matching_platform.ledger.reading import Ledger
 from matching_platform.learning.examples import Examples, examples_of
+from matching_platform.ledger.reading import Ledger
 from matching_platform.matching.confidence import Calibration, threshold
 from matching_platform.matching.features import Floats
-from matching_platform.matching.history import settled
+from matching_platform.matching.history import credible, settled
 from matching_platform.matching.matcher import Matcher
 from matching_platform.matching.memory import Memory
 from matching_platform.matching.scorer import Ensemble, ListScorer, Ragged, best_rows, device, score, with_nothing
@@ -76,7 +76,7 @@ def train(
     task = _set_task(data, sets, nothing)
     choices, set_logit, set_nothing = _cross_fit(task, fold, settings, settings.set_epochs, "sets", folder, tell)
     calibration, cut, figures = _calibrated(data, sets, task.target, set_logit, set_nothing, settings)
-    memory = Memory.of(settled(ledger, ledger.matches))
+    memory = Memory.of(settled(ledger, credible(ledger)))
     card = {
         "trained_until": until,
         "promised_precision": settings.promised_precision,

@@ -5,7 +5,7 @@ from datetime import date
 
 import polars as pl
 
-_MONTH = re.compile(r"(\d{4})-(0[1-9]|1[0-2])")
+_MONTH = re.compile(r"[0-9]{4}-(0[1-9]|1[0-2])")
 
 
 def parse_month(text: str) -> str:

@@ -27,4 +27,4 @@ def read_proposals(path: Path) -> pl.DataFrame:
     missing = [name for name in PROPOSALS if name not in frame.columns]
     if missing:
         raise LedgerError(str(path), "the column is missing", column=missing[0], rows=pl.DataFrame())
-    return frame.with_columns(to_minor("amount").alias("amount")).select(list(PROPOSALS)).cast(dict(PROPOSALS))
+    return frame.with_columns(to_minor("amount").alias("amount")).select(list(PROPOSALS)).cast(PROPOSALS)

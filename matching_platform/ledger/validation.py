@@ -11,6 +11,7 @@ from matching_platform.ledger.schema import TABLES, Column, Kind, Table
 
 # The source's row, counted from 1, kept through conversion so that an error can name it.
 ROW: Final = "_row"
+_LONGEST_SHOWN: Final = 80  # characters of a refused value; a cell may hold a book
 _AMOUNT_TEXT: Final = r"^\s*[+-]?(\d{1,13})(\.\d{1,2}0*)?\s*$"
 
 
@@ -103,7 +104,7 @@ def _date(name: str, dtype: pl.DataType) -> pl.Expr:
 
 
 def _unreadable(table: Table, raw: pl.DataFrame) -> Iterable[_Rule]:
-    """Values that were there and did not survive conversion."""
+    """Amounts and dates that were there and did not survive conversion, or that were not there."""
     for column in table.columns:
         if column.name in raw.columns and column.kind in (Kind.AMOUNT, Kind.DATE):
             expected = {
@@ -114,12 +115,14 @@ def _unreadable(table: Table, raw: pl.DataFrame) -> Iterable[_Rule]:
             if raw.schema[column.name] == pl.String:
                 given &= raw[column.name].str.strip_chars() != ""
             yield _Rule(column.name, expected[column.kind], pl.lit(given) & pl.col(column.name).is_null())
+            if not column.nullable:
+                yield _Rule(column.name, "is missing", pl.lit(~given))
 
 
 def _invalid(table: Table) -> Iterable[_Rule]:
     for column in table.columns:
         value = pl.col(column.name)
-        if not column.nullable and column.kind is not Kind.TEXT:
+        if not column.nullable and column.kind in (Kind.KEY, Kind.CHOICE):
             yield _Rule(column.name, "is missing", value.is_null())
         if column.choices:
             shown = "is not an ISO 4217 currency" if len(column.choices) > 9 else f"is not {_either(column.choices)}"
@@ -151,6 +154,6 @@ def _refuse(source: str, raw: pl.DataFrame, converted: pl.DataFrame, rules: list
     rule, bad = min(failed, key=lambda pair: pair[1][ROW][0])
     value = bad[rule.column][-1 if rule.reason.startswith("appears") else 0]
     row = int(bad[ROW][1] if rule.reason.startswith("appears") else bad[ROW][0])
-    shown = "" if value is None else f"'{value}' "
+    shown = "" if value is None else f"'{' '.join(str(value).split())[:_LONGEST_SHOWN]}' "
     more = f" ({rows[ROW].n_unique()} rows are refused)" if rows[ROW].n_unique() > 1 else ""
     raise LedgerError(source, f"{shown}{rule.reason}{more}", row=row, column=rule.column, rows=rows)

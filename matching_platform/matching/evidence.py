@@ -6,8 +6,8 @@ import numpy as np
 import polars as pl
 
 from matching_platform.matching.candidates import SLOTS
-from matching_platform.matching.features import CONTEXT_FEATURES, Lists, P, World
-from matching_platform.matching.settlement import SET_FEATURES, Sets, members
+from matching_platform.matching.features import CONTEXT_FEATURES, Lists, P
+from matching_platform.matching.settlement import SET_FEATURES, Sets, is_named, members
 from matching_platform.matching.text import Ints
 
 # A column of facts, when it speaks, and what it says; `{}` takes the columns named behind it.
@@ -65,7 +65,7 @@ _STATEMENTS: Final[tuple[_Statement, ...]] = (
 )
 
 
-def evidence(world: World, lists: Lists, sets: Sets, best: Ints, rival: Ints) -> pl.Series:
+def evidence(lists: Lists, sets: Sets, best: Ints, rival: Ints) -> pl.Series:
     """list[str][T]: the statements that hold for the set in row `best` int64[T] of `sets`, and who comes second."""
     facts = _facts(lists, sets, best)
     rival_size = members(sets.mask[rival]).sum(1)
@@ -82,7 +82,6 @@ def evidence(world: World, lists: Lists, sets: Sets, best: Ints, rival: Ints) ->
         )
         for holds, text, named in _STATEMENTS
     ]
-    del world
     return facts.select(pl.concat_list([*said, runner_up]).list.drop_nulls().alias("evidence"))["evidence"]
 
 
@@ -94,6 +93,10 @@ def _facts(lists: Lists, sets: Sets, best: Ints) -> pl.DataFrame:
     at = lists.pairs.transfer
     slot = np.arange(len(at)) - np.searchsorted(at, at)
     member = inside[at, np.minimum(slot, SLOTS - 1)]
+
+    party = np.full(len(best), -1)
+    np.maximum.at(party, at[member], lists.counterparty[member])
+    left_out = is_named(lists) & ~member & (lists.open != 0) & (lists.counterparty == party[at])
 
     def members_with(*names: str) -> Ints:
         holds = np.any([lists.pair[:, P[name]] > 0 for name in names], axis=0)
@@ -107,7 +110,7 @@ def _facts(lists: Lists, sets: Sets, best: Ints) -> pl.DataFrame:
             "invoices": inside.sum(1),
             "percent": 100 * np.exp(chosen["amount ratio"]),
             "named": np.expm1(chosen["named members"]),
-            "left out": np.expm1(chosen["named left out"]),
+            "left out": np.bincount(at[left_out], minlength=len(best)),
             "inside range": np.expm1(chosen["members inside range"]),
             "account known": members_with("account", "account_seen"),
             "name known": members_with("name"),

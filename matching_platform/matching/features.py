@@ -12,14 +12,13 @@ from matching_platform.ledger.money import CURRENCIES
 from matching_platform.matching import candidates, payers
 from matching_platform.matching.balances import Settlements, open_amounts
 from matching_platform.matching.candidates import READ_FROM_TITLE, RULE_INDEX, Keys, Pairs, rank_within
+from matching_platform.matching.history import DAYS_BEFORE_ISSUE
 from matching_platform.matching.keys import keyed_invoices, keyed_transfers
 from matching_platform.matching.memory import NOTHING, Memory
 from matching_platform.matching.text import Digits, Flags, Ints, folded, words
 
 Floats = npt.NDArray[np.float32]
 
-# A payer may know an invoice some days before the date printed on it.
-DAYS_BEFORE_ISSUE: Final = 7
 _BARE_NUMBER: Final = 7  # digits; longer groups are whole numbers, and the number rules read those
 _RUNNING_ENDS: Final = (3, 4, 5)  # digits of a running number at the end of a longer group
 _GROUP_SPAN: Final = 10 ** (_BARE_NUMBER + 2)  # above every key of a bare number
@@ -273,7 +272,7 @@ class Reader:
                 dtype=np.float32,
                 score_cutoff=50,
             )
-        return ratio / 100
+        return (ratio / 100).astype(np.float32)
 
     def _inside_range(self, pairs: Pairs, named: Flags) -> Floats:
         """1 between the first and last named invoices of one counterparty where the title speaks of a range."""

@@ -1,6 +1,7 @@
 """What a ledger tells about a month: who paid what before it, and what its own transfers settled."""
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import polars as pl
@@ -10,7 +11,9 @@ from matching_platform.ledger.reading import Ledger
 from matching_platform.matching.balances import Settlements
 from matching_platform.matching.memory import Memory
 
-BEFORE = -1  # the moment of all that was settled before the batch
+# A payer may know an invoice some days before the date printed on it.
+DAYS_BEFORE_ISSUE: Final = 7
+BEFORE: Final = -1  # the moment of all that was settled before the batch
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,7 @@ class Month:
         return cls(
             ledger.transfers.filter(month_of("booked_on") == month).sort("booked_on", maintain_order=True),
             ledger.invoices.filter(pl.col("issued_on") < end),
-            ledger.matches.join(booked, on="transfer_id").filter(pl.col("booked_on") < start),
+            credible(ledger).join(booked, on="transfer_id").filter(pl.col("booked_on") < start),
         )
 
     def settlements(self, matches: pl.DataFrame, moments: dict[str, int] | None = None) -> Settlements:
@@ -43,6 +46,23 @@ class Month:
     def moments(self) -> dict[str, int]:
         """The moment of each of the month's transfers: its place in the order of booking."""
         return {transfer: moment for moment, transfer in enumerate(self.transfers["transfer_id"])}
+
+
+def credible(ledger: Ledger) -> pl.DataFrame:
+    """The matches that the tables themselves do not contradict.
+
+    A tag is somebody's slip where an incoming transfer settles a purchase or an outgoing one a sale, where the invoice was
+    issued well after the transfer, or where more is settled than the invoice was ever worth, or of the other sign.
+    """
+    transfers = ledger.transfers.select("transfer_id", "booked_on", way=pl.col("direction") == "in")
+    invoices = ledger.invoices.select("invoice_id", "issued_on", sale=pl.col("direction") == "sale", worth="amount")
+    rows = ledger.matches.join(transfers, on="transfer_id", how="left", maintain_order="left").join(
+        invoices, on="invoice_id", how="left", maintain_order="left"
+    )
+    known_then = pl.col("issued_on") <= pl.col("booked_on").dt.offset_by(f"{DAYS_BEFORE_ISSUE}d")
+    fits = (pl.col("amount") * pl.col("worth").sign()).is_between(0, pl.col("worth").abs())
+    holds = (pl.col("way") == pl.col("sale")) & known_then & fits
+    return rows.filter(pl.col("invoice_id").is_null() | holds).select(ledger.matches.columns)
 
 
 def settled(ledger: Ledger, matches: pl.DataFrame) -> pl.DataFrame:

@@ -109,7 +109,7 @@ class Matcher:
         """Rounds: the surest first, within what is open; what they closed is closed for the others."""
         reader, size = Reader(world), len(world.transfers)
         moment, pending, taken = np.arange(size), np.ones(size, bool), world.settlements
-        frames = []
+        frames: list[pl.DataFrame] = []
         for bar in chain(_ROUNDS, repeat(0.0)):
             if not pending.any():
                 break
@@ -149,7 +149,7 @@ class Matcher:
                 "confidence": chosen.confidence,
                 "decision": decision,
             }
-        ).with_columns(evidence=evidence(world, chosen.lists, chosen.sets, chosen.best, chosen.rival))
+        ).with_columns(evidence=evidence(chosen.lists, chosen.sets, chosen.best, chosen.rival))
         allocated = pl.DataFrame(
             {
                 "row": owner,

@@ -204,7 +204,7 @@ def _likeliest_counterparty(p: Padded, chance: Doubles) -> Ints:
     return p.counterparty[np.arange(len(best)), best]
 
 
-def _short(total: npt.NDArray[np.generic], amount: npt.NDArray[np.generic]) -> tuple[Flags, Flags]:
+def _short(total: Ints | Doubles, amount: Ints | Doubles) -> tuple[Flags, Flags]:
     """Whether sums meet the amount to the cent, and whether they meet it less a discount, a fee or rounding."""
     gap = total - amount
     near = (gap >= -ROUNDING) & (gap <= np.maximum(LARGEST_DISCOUNT * np.abs(amount), ROUNDING)) & (gap != 0)
@@ -261,7 +261,7 @@ def _flips(p: Padded, amount: Ints, base: Flags) -> Iterator[tuple[Ints, Ints]]:
     transfer, slot = np.nonzero((change[open_] == gap[open_, None]) & (change[open_] != 0))
     transfer = open_[transfer]
     yield transfer, mask[transfer] ^ (np.int64(1) << slot)
-    width = int(p.usable.any(0).nonzero()[0].max(initial=-1)) + 1
+    width = int(np.flatnonzero(p.usable.any(axis=0)).max(initial=-1)) + 1
     if width == 0:
         return
     left = gap[open_, None] - change[open_][:, :width]

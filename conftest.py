@@ -1,0 +1,6 @@
+"""Settings of the test session that must precede every import."""
+
+import os
+
+# Tests run side by side; without this each process takes every core for its small networks.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
