@@ -55,11 +55,12 @@ def main() -> None:
 
 def _expected() -> tuple[type[Exception], ...]:
     """Errors that are the user's to mend and say all in one line; looked up only when one is raised."""
+    from matching_platform.delivery.rollout import RolloutError
     from matching_platform.environment import NotConfiguredError
     from matching_platform.matching.matcher import ModelError
     from matching_platform.store.files import StoreError
 
-    return (LedgerError, ModelError, StoreError, NotConfiguredError, UsageError, OSError)
+    return (LedgerError, ModelError, StoreError, RolloutError, NotConfiguredError, UsageError, OSError)
 
 
 @app.command()
@@ -289,6 +290,61 @@ def rollback(
 
     promotion = _registry().rollback(actor=actor or getpass.getuser(), reason=reason, check=answers, to=to)
     out.print(f"{promotion.model.name} is champion again (promotion {promotion.number}).", highlight=False)
+
+
+@models.command("promote")
+def promote(
+    version: Annotated[str, typer.Argument(help="Version, or the beginning of its name", show_default=False)],
+    reason: Reason,
+    actor: Actor = None,
+) -> None:
+    """Make the newest evaluated model champion, if every blocking check of its own evaluation passed."""
+    import dagster as dg
+
+    from matching_platform.defs import gate
+    from matching_platform.environment import Platform, load
+
+    platform = Platform(load())
+    model = platform.registry.show(version).manifest.version
+    asked = gate.newest(platform)
+    with dg.DagsterInstance.get() as instance:
+        found = gate.hurdles(platform, instance, asked.candidate if asked else None)
+    if asked and asked.examined.model != model:
+        found.insert(0, f"the newest evaluation is of model {asked.examined.model.name}, not of {model.name}")
+    if found or asked is None:
+        raise UsageError(f"the gate is closed for {model.name}: {'; '.join(found)}")
+    promotion = platform.registry.promote(
+        model, asked.version, actor or getpass.getuser(), reason, expected_last=asked.examined.promotion
+    )
+    out.print(f"{promotion.model.name} is champion (promotion {promotion.number}).", highlight=False)
+
+
+@app.command()
+def demo() -> None:
+    """Run the whole platform on a sample company, and say what came of it; a second run does only what is left."""
+    from matching_platform import demo as sample
+
+    sample.run(out)
+
+
+@app.command()
+def serve() -> None:
+    """Start the service that was rolled out last, where it does not run, and say where it answers."""
+    from matching_platform.defs.promotion import rollout
+    from matching_platform.environment import Platform, load
+
+    status = rollout(Platform(load())).resume()
+    out.print(f"Model {status.version} answers at {status.url}; `matching-platform stop` ends it.", highlight=False)
+
+
+@app.command()
+def stop() -> None:
+    """Stop the service, after the requests in flight."""
+    from matching_platform.defs.promotion import rollout
+    from matching_platform.environment import Platform, load
+
+    rollout(Platform(load())).stop()
+    out.print("The service is stopped; `matching-platform serve` starts it again.", highlight=False)
 
 
 def _registry() -> Any:

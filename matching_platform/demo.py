@@ -43,9 +43,13 @@ FIGURES: Final = {
     "amount_exact": "money placed right",
 }
 
+SIDES: Final = {"model": "the model", "champion": "the one before", "rules": "the rules"}
+
 _LEARNED: Final = ("train_set", "model", "evaluation_report")
 _SERVED: Final = ("proposals", "drift_report", "realised_quality")
 _POLL: Final = 0.3  # seconds
+_RECENT: Final = 100
+_TOLD: Final = {dg.DagsterEventType.ASSET_MATERIALIZATION, dg.DagsterEventType.STEP_START}
 
 Plan = dict[str, list[str]]  # months by asset; an asset without months takes none
 
@@ -70,7 +74,7 @@ def run(console: Console | None = None) -> None:
     with FileLock(platform.home / "demo.lock"), local.instance(INSTANCE) as instance:
         if killed := local.clear(instance):
             console.print(
-                f"An earlier demo was killed; {killed} unfinished runs are closed, and it goes on from there."
+                f"An earlier demo was killed: {killed} unfinished runs are closed, and it goes on from there."
             )
         _make_company(platform, console)
         _report_arrivals(platform, instance)
@@ -166,15 +170,14 @@ def _progress(stage: Stage, instance: dg.DagsterInstance, console: Console) -> I
         TextColumn("{task.fields[step]}"),
     )
     over = threading.Event()
-    since = time.time()
+    ended = {run.run_id: 0 for run in instance.get_runs(limit=_RECENT)}
     with Progress(*columns, console=console) as progress:
         task = progress.add_task(stage.title, total=stage.size, step="")
 
         def follow() -> None:
-            ended: dict[str, int] = {}
             while True:
                 last = over.is_set()
-                made, step = _made(instance, since, ended)
+                made, step = _made(instance, ended)
                 progress.update(task, completed=made, step=step)
                 if last:
                     return
@@ -190,26 +193,20 @@ def _progress(stage: Stage, instance: dg.DagsterInstance, console: Console) -> I
             progress.update(task, step="")
 
 
-def _made(instance: dg.DagsterInstance, since: float, ended: dict[str, int]) -> tuple[int, str]:
-    """How many materializations there are since then, and what is being made; `ended` holds those of runs that ended."""
+def _made(instance: dg.DagsterInstance, ended: dict[str, int]) -> tuple[int, str]:
+    """How many materializations there are, and what is being made; `ended` keeps the count of runs that ended."""
     step = ""
-    made = 0
-    for record in instance.get_run_records(limit=100):
-        if record.create_timestamp.timestamp() < since - 1:
-            break
-        run = record.dagster_run
+    running = 0
+    for run in instance.get_runs(limit=_RECENT):
         if run.run_id not in ended:
-            kinds = {dg.DagsterEventType.ASSET_MATERIALIZATION, dg.DagsterEventType.STEP_START}
-            events = [entry.get_dagster_event() for entry in instance.all_logs(run.run_id, of_type=kinds)]
+            events = [entry.get_dagster_event() for entry in instance.all_logs(run.run_id, of_type=_TOLD)]
             count = sum(event.event_type == dg.DagsterEventType.ASSET_MATERIALIZATION for event in events)
-            made += count
             if run.is_finished:
                 ended[run.run_id] = count
-            elif events:
-                step = f"{events[-1].step_key} {run.tags.get('dagster/partition', '')}"
-        else:
-            made += ended[run.run_id]
-    return made, step
+            else:
+                running += count
+                step = f"{events[-1].step_key} {run.tags.get('dagster/partition', '')}" if events else ""
+    return sum(ended.values()) + running, step
 
 
 def _summary(platform: Platform, instance: dg.DagsterInstance, console: Console, changed: bool, seconds: float) -> None:
@@ -224,10 +221,10 @@ def _summary(platform: Platform, instance: dg.DagsterInstance, console: Console,
         return
     examined = examination.read(platform.store, champion.evaluation)
     console.print(_figures(examined))
-    reasons = "\n".join(f"- {verdict.check}: {verdict.reason}" for verdict in examined.verdicts)
+    told = "\n".join(f"- {verdict.check}: {verdict.reason}" for verdict in examined.verdicts)
     console.print(
         Panel(
-            f"model [bold]{champion.model.name}[/], learned up to {examined.month}, promoted by {champion.actor}\n{reasons}",
+            f"model [bold]{champion.model.name}[/], learned up to {examined.month}, promoted by {champion.actor}\n{told}",
             title=f"champion no. {champion.number}",
         )
     )
@@ -243,10 +240,11 @@ def _figures(examined: examination.Examined) -> Table:
     figures = examined.figures["test"]
     table = Table(title=f"on the frozen test, {figures['model']['transfers']:.0f} transfers no model has learned from")
     table.add_column("")
-    for side in figures:
-        table.add_column(side, justify="right")
+    sides = {side: title for side, title in SIDES.items() if side in figures}
+    for title in sides.values():
+        table.add_column(title, justify="right")
     for name, title in FIGURES.items():
-        table.add_row(title, *(f"{figures[side][name]:.1%}" for side in figures))
+        table.add_row(title, *(f"{figures[side][name]:.1%}" for side in sides))
     return table
 
 

@@ -11,6 +11,7 @@ from matching_platform.ledger.schema import TABLES, Column, Kind, Table
 
 # The source's row, counted from 1, kept through conversion so that an error can name it.
 ROW: Final = "_row"
+_DUPLICATE: Final = "appears more than once"
 _LONGEST_SHOWN: Final = 80  # characters of a refused value; a cell may hold a book
 _AMOUNT_TEXT: Final = r"^\s*[+-]?(\d{1,13})(\.\d{1,2}0*)?\s*$"
 
@@ -130,7 +131,7 @@ def _invalid(table: Table) -> Iterable[_Rule]:
         if column.positive:
             yield _Rule(column.name, "is not above zero", value <= 0)
     if table.key:
-        yield _Rule(table.key, "appears more than once", pl.col(table.key).is_duplicated())
+        yield _Rule(table.key, _DUPLICATE, pl.col(table.key).is_duplicated())
     if table.name in ("matches", "audit"):
         half = pl.col("invoice_id").is_null() != pl.col("amount").is_null()
         yield _Rule("amount", "must be given with an invoice, and only then,", half)
@@ -152,8 +153,9 @@ def _refuse(source: str, raw: pl.DataFrame, converted: pl.DataFrame, rules: list
         for rule, bad in failed
     )
     rule, bad = min(failed, key=lambda pair: pair[1][ROW][0])
-    value = bad[rule.column][-1 if rule.reason.startswith("appears") else 0]
-    row = int(bad[ROW][1] if rule.reason.startswith("appears") else bad[ROW][0])
+    if rule.reason == _DUPLICATE:
+        bad = bad.filter(~pl.col(rule.column).cast(pl.String).str.strip_chars().is_first_distinct())
+    value, row = bad[rule.column][0], int(bad[ROW][0])
     shown = "" if value is None else f"'{' '.join(str(value).split())[:_LONGEST_SHOWN]}' "
     more = f" ({rows[ROW].n_unique()} rows are refused)" if rows[ROW].n_unique() > 1 else ""
     raise LedgerError(source, f"{shown}{rule.reason}{more}", row=row, column=rule.column, rows=rows)

@@ -123,17 +123,24 @@ def test_a_fault_names_source_row_and_column(name: str, change: dict[str, Any], 
 
 
 @pytest.mark.parametrize("name", ["invoices", "transfers"])
-def test_a_duplicate_key_names_its_second_row(name: str) -> None:
-    key = str(TABLES[name].key)
+@pytest.mark.parametrize(
+    ("keys", "told", "refused"),
+    [
+        (["a", "b", "a"], "row 3, column {key}: 'a'", [1, 3]),
+        (["a", "a", "a"], "row 2, column {key}: 'a'", [1, 2, 3]),
+        (["a", "b", "b", "a"], "row 3, column {key}: 'b'", [1, 2, 3, 4]),
+        (["a", " a "], "row 2, column {key}: 'a'", [1, 2]),
+    ],
+)
+def test_a_duplicate_key_names_the_first_row_that_repeats_one(
+    name: str, keys: list[str], told: str, refused: list[int]
+) -> None:
+    column = str(TABLES[name].key)
     with pytest.raises(LedgerError) as error:
-        validate(name, table(name, {key: "a"}, {key: "b"}, {key: "a"}))
-    assert str(error.value) == f"{name}: row 3, column {key}: 'a' appears more than once (2 rows are refused)"
-    assert error.value.rows["_row"].to_list() == [1, 3]
-
-
-def test_keys_that_differ_in_surrounding_space_only_are_duplicates() -> None:
-    with pytest.raises(LedgerError, match="appears more than once"):
-        validate("invoices", table("invoices", {"invoice_id": "a"}, {"invoice_id": " a "}))
+        validate(name, table(name, *({column: key} for key in keys)))
+    more = f"appears more than once ({len(refused)} rows are refused)"
+    assert str(error.value) == f"{name}: {told.format(key=column)} {more}"
+    assert error.value.rows["_row"].to_list() == refused
 
 
 def test_the_first_of_many_faults_is_told_and_all_are_kept_for_quarantine() -> None:
