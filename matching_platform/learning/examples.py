@@ -11,7 +11,7 @@ from matching_platform.matching.candidates import Pairs
 from matching_platform.matching.features import CONTEXT_FEATURES, PAIR_FEATURES, Lists, Reader, World
 from matching_platform.matching.history import Month, credible, memory_before
 from matching_platform.matching.memory import Memory
-from matching_platform.matching.text import Flags
+from matching_platform.matching.text import Flags, Ints
 
 # Every so many transfers is read as if nothing were remembered, so that a model is of use at a new company.
 _WITHOUT_MEMORY = 4
@@ -43,10 +43,15 @@ def label_month(ledger: Ledger, month: str) -> pl.DataFrame:
     settled = pl.concat([known.earlier.select(tags.columns), tags])
     settlements = known.settlements(settled, moments)
     tagged = known.transfers["transfer_id"].is_in(tags["transfer_id"].unique().implode()).to_numpy()
-    moment = np.arange(len(known.transfers))
     forgetful = known.transfers["transfer_id"].hash(seed=1).to_numpy() % _WITHOUT_MEMORY == 0
     parts = [
-        _frame(known, tags, Reader(World.of(known.transfers, known.invoices, seen)), moment, settlements, tagged & rows)
+        _frame(
+            known,
+            tags,
+            Reader(World.of(known.transfers, known.invoices, seen)),
+            settlements,
+            np.flatnonzero(tagged & rows),
+        )
         for seen, rows in ((memory, ~forgetful), (Memory.empty(), forgetful))
     ]
     return pl.concat(parts)
@@ -59,11 +64,10 @@ def credible_tags(ledger: Ledger) -> pl.DataFrame:
     return held.join(slips.select("transfer_id"), on="transfer_id", how="anti")
 
 
-def _frame(
-    known: Month, tags: pl.DataFrame, reader: Reader, moment: np.ndarray, settlements: Settlements, rows: Flags
-) -> pl.DataFrame:
-    lists = reader.read(moment, settlements, rows)
-    ids = known.transfers["transfer_id"]
+def _frame(known: Month, tags: pl.DataFrame, reader: Reader, settlements: Settlements, rows: Ints) -> pl.DataFrame:
+    lists = reader.read(rows, rows, settlements)
+    chosen = known.transfers[rows]
+    ids = chosen["transfer_id"]
     pairs = pl.DataFrame(
         {
             "transfer_id": ids.gather(lists.pairs.transfer),
@@ -82,12 +86,11 @@ def _frame(
     )
     wanted = truth.group_by("transfer_id").len("wanted")
     caught = labelled.group_by("transfer_id").agg(caught=pl.col("label").sum())
-    transfers = known.transfers.select("transfer_id", transfer_amount="amount").with_columns(
+    transfers = chosen.select("transfer_id", transfer_amount="amount").with_columns(
         context=pl.Series(lists.context, dtype=pl.Array(pl.Float32, len(CONTEXT_FEATURES)))
     )
     heads = (
-        transfers.filter(rows)
-        .join(wanted, on="transfer_id", how="left", maintain_order="left")
+        transfers.join(wanted, on="transfer_id", how="left", maintain_order="left")
         .join(caught, on="transfer_id", how="left", maintain_order="left")
         .with_columns(pl.col("wanted", "caught").fill_null(0).cast(pl.Int64))
         .select(

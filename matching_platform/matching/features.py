@@ -126,6 +126,11 @@ class Lists:
     pair: Floats
     context: Floats
 
+    def of(self, rows: Ints) -> "Lists":
+        """The lists of the transfers in `rows`, ascending, which hold all the pairs there are."""
+        pairs = replace(self.pairs, transfer=np.searchsorted(rows, self.pairs.transfer))
+        return replace(self, pairs=pairs, amount=self.amount[rows], context=self.context[rows])
+
 
 class Reader:
     """Reads the candidate lists of a batch of transfers; texts are read once, balances as often as they change."""
@@ -146,18 +151,20 @@ class Reader:
         self._transfer_keys["named"] = candidates.named(self._transfer_keys, self._invoice_keys)
         self._title = _Title.of(world.transfers, world.memory)
 
-    def read(self, moment: Ints, settlements: Settlements, rows: Flags | None = None) -> Lists:
-        """The lists of the transfers where `rows` bool[T] holds (all without it), balances as of `moment` int64[T]."""
-        transfer_keys = self._transfer_keys
-        if rows is not None:
-            transfer_keys = {
-                name: Keys(k.row[rows[k.row]], k.key[rows[k.row]], k.weight[rows[k.row]])
-                for name, k in transfer_keys.items()
-            }
+    def read(self, rows: Ints, moment: Ints, settlements: Settlements) -> Lists:
+        """The lists of the transfers in `rows` int64[N], ascending, with balances as of their `moment` int64[N]."""
+        wanted = np.zeros(len(self._transfer.amount), bool)
+        wanted[rows] = True
+        moments = np.zeros(len(wanted), np.int64)
+        moments[rows] = moment
+        transfer_keys = {
+            name: Keys(k.row[wanted[k.row]], k.key[wanted[k.row]], k.weight[wanted[k.row]])
+            for name, k in self._transfer_keys.items()
+        }
         t, i = self._transfer, self._invoice
 
         def still_open(transfer: Ints, invoice: Ints) -> Ints:
-            return open_amounts(i.amount[invoice], settlements.before(invoice, moment[transfer]))
+            return open_amounts(i.amount[invoice], settlements.before(invoice, moments[transfer]))
 
         def allowed(rule: candidates.Rule, transfer: Ints, invoice: Ints) -> Flags:
             known = (i.issued[invoice] <= t.booked[transfer] + DAYS_BEFORE_ISSUE) & (
@@ -174,7 +181,7 @@ class Reader:
             return np.where(exact, -1e6 + late, late).astype(np.float32)
 
         pairs = candidates.find(transfer_keys, self._invoice_keys, allowed, preference)
-        return self._described(pairs, still_open(pairs.transfer, pairs.invoice))
+        return self._described(pairs, still_open(pairs.transfer, pairs.invoice)).of(rows)
 
     def _keys_of_invoices(self) -> dict[str, Keys]:
         invoices, columns = self.world.invoices, self._invoice

@@ -107,22 +107,21 @@ class Matcher:
 
     def _settle(self, world: World) -> pl.DataFrame:
         """Rounds: the surest first, within what is open; what they closed is closed for the others."""
-        reader, size = Reader(world), len(world.transfers)
-        moment, pending, taken = np.arange(size), np.ones(size, bool), world.settlements
+        reader, pending, taken = Reader(world), np.arange(len(world.transfers)), world.settlements
         frames: list[pl.DataFrame] = []
         for bar in chain(_ROUNDS, repeat(0.0)):
-            if not pending.any():
+            if not len(pending):
                 break
             # At first each transfer sees the balances of its day; afterwards all that surer ones have claimed.
-            now = moment if not frames else np.full(size, size)
-            chosen = self._choose(reader.read(now, taken, pending))
-            turn = np.lexsort((moment, -chosen.confidence)) if frames else moment
-            accept = pending & (chosen.confidence >= bar)
+            now = np.full(len(pending), len(world.transfers)) if frames else pending
+            chosen = self._choose(reader.read(pending, now, taken))
+            turn = np.argsort(-chosen.confidence, kind="stable") if frames else np.arange(len(pending))
+            accept = chosen.confidence >= bar
             accept &= _fits(chosen, turn, accept, world, taken)
             owner, pair, amount = (part[accept[chosen.allocations[0]]] for part in chosen.allocations)
-            frames.append(self._rows(world, chosen, accept))
-            taken = taken.and_also(chosen.lists.pairs.invoice[pair], moment[owner], amount)
-            pending &= ~accept
+            frames.append(self._rows(world.transfers["transfer_id"].gather(pending), world, chosen, accept))
+            taken = taken.and_also(chosen.lists.pairs.invoice[pair], pending[owner], amount)
+            pending = pending[~accept]
         return pl.concat([pl.DataFrame(schema=PROPOSALS), *frames])
 
     def _choose(self, lists: Lists) -> Chosen:
@@ -136,8 +135,8 @@ class Matcher:
         allocations = allocate(lists, np.arange(len(best)), sets.mask[best])
         return Chosen(lists, sets, best, rival, self.calibration(share), allocations)
 
-    def _rows(self, world: World, chosen: Chosen, accept: Flags) -> pl.DataFrame:
-        """The proposals of the transfers where `accept` bool[T] holds, a row per invoice or one with none."""
+    def _rows(self, ids: pl.Series, world: World, chosen: Chosen, accept: Flags) -> pl.DataFrame:
+        """The proposals of the transfers `ids` [T] where `accept` bool[T] holds, a row per invoice or one with none."""
         owner, pair, amount = chosen.allocations
         settles = np.zeros(len(accept), bool)
         settles[owner] = True
@@ -145,7 +144,7 @@ class Matcher:
         transfers = pl.DataFrame(
             {
                 "row": np.arange(len(accept)),
-                "transfer_id": world.transfers["transfer_id"],
+                "transfer_id": ids,
                 "confidence": chosen.confidence,
                 "decision": decision,
             }
@@ -210,7 +209,7 @@ def _fits(chosen: Chosen, turn: Ints, accept: Flags, world: World, taken: Settle
     inside = accept[owner]
     owner, invoice, amount = owner[inside], chosen.lists.pairs.invoice[pair[inside]], amount[inside]
     total = world.invoices["amount"].to_numpy()
-    already = taken.before(invoice, np.full(len(invoice), len(turn)))
+    already = taken.before(invoice, np.full(len(invoice), len(world.transfers)))
     place = np.empty(len(turn), np.int64)
     place[turn] = np.arange(len(turn))
     order = np.lexsort((place[owner], invoice))

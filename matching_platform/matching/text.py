@@ -44,9 +44,10 @@ _LEGAL_FORMS: Final = (
     "S ?P ?K",
     "SP ?J",
     *"AB AG APS AS A/S BV CORP DOO EOOD INC KFT KG KK LDA LLC LLP NV OG OU OY OYJ PLC PTE SA SAS SC SCS SE SL SNC".split(),
-    *"SRLS UAB UG ZRT 株式会社 有限公司".split(),
+    *"SRLS UAB UG ZRT".split(),
 )
-_LEGAL: Final = rf"\b(?:{'|'.join(_LEGAL_FORMS)})(?:\b|$)"
+# Scripts without spaces have no word boundaries.
+_LEGAL: Final = rf"\b(?:{'|'.join(_LEGAL_FORMS)})(?:\b|$)|株式会社|有限公司"
 
 _SEPA_REMITTANCE: Final = r"SVWZ\+(.*?)(?:(?:EREF|KREF|MREF|CRED|DEBT|ABWA|ABWE|IBAN|BIC|PURP)\+|$)"
 _SPLIT_PAYMENT: Final = r"/INV/(.*?)(?:/TXT/|$)"

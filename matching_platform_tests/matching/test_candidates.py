@@ -1,0 +1,157 @@
+"""Rules find the pairs they are for, within their limits; the joins behind them equal plain loops."""
+
+from datetime import date
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from matching_platform.matching.balances import Settlements
+from matching_platform.matching.candidates import RULE_INDEX, RULES, SLOTS, Keys, Pairs, find, join, rank_within
+from matching_platform_tests.matching.worlds import invoices, read, transfers
+
+ints = st.lists(st.integers(-3, 5), max_size=30)
+STRANGER = {"counterparty_name": "NOBODY KNOWN", "counterparty_account": None}
+
+
+@given(ints, ints)
+def test_join_gives_all_equal_pairs_in_order(left: list[int], right: list[int]) -> None:
+    at_left, at_right = join(np.array(left, np.int64), np.array(right, np.int64))
+    pairs = list(zip(at_left.tolist(), at_right.tolist(), strict=True))
+    assert pairs == [(i, j) for i, a in enumerate(left) for j, b in enumerate(right) if a == b]
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3), st.integers(0, 3)), max_size=30))
+def test_rank_within_orders_each_group_and_keeps_ties_in_place(rows: list[tuple[int, int, int]]) -> None:
+    group, first, second = np.array(rows, np.int64).reshape(-1, 3).T
+    expected = [
+        sum((g, a, b, j) < (group[i], first[i], second[i], i) for j, (g, a, b) in enumerate(rows) if g == group[i])
+        for i in range(len(rows))
+    ]
+    assert rank_within(group, first, second).tolist() == expected
+
+
+def rules_of(pairs: Pairs, invoice: int) -> set[str]:
+    row = pairs.found[(pairs.transfer == 0) & (pairs.invoice == invoice)]
+    return {rule.name for rule in RULES if len(row) and row[0, RULE_INDEX[rule.name]] != 0}
+
+
+@pytest.mark.parametrize(
+    ("rule", "invoice", "transfer"),
+    [
+        ("number", {"number": "FV/24/05/0012"}, {"title": "fv 24-05-0012"}),
+        ("reference", {"reference": "RF18539007547034"}, {"title": "RF18 5390 0754 7034"}),
+        ("number without zeros", {"number": "FV/24/05/0012"}, {"title": "fv 24/5/12"}),
+        ("number, a digit too many", {"number": "RE-100123"}, {"title": "RE-1001233"}),
+        ("number, a digit wrong", {"number": "RE-100123"}, {"title": "RE-100723"}),
+        ("counterparty", {"counterparty_account": "DE89 3704 0044"}, {"counterparty_account": "DE8937040044"}),
+        ("counterparty", {"counterparty_name": "Rossi S.p.A."}, {"counterparty_name": "ROSSI SPA"}),
+        ("counterparty", {"counterparty_name": "Rossi Mobili Milano"}, {"counterparty_name": "ROSSI MOBIL"}),
+        ("counterparty", {"counterparty_tax_id": "525-224-84-81"}, {"title": "/VAT/1,00/IDC/5252248481/INV/x"}),
+        ("amount", {"amount": 77_77}, {"amount": 77_77}),
+        ("amount", {"amount": 77_77, "direction": "purchase"}, {"amount": 77_77, "direction": "out"}),
+    ],
+)
+def test_a_rule_finds_its_pair(rule: str, invoice: dict[str, Any], transfer: dict[str, Any]) -> None:
+    unlike = {"amount": 55_55, "counterparty_name": "Someone", "counterparty_account": None, "counterparty_id": "c9"}
+    pairs = read(transfers({**STRANGER, **transfer}), invoices({**unlike, **invoice})).pairs
+    assert rule in rules_of(pairs, 0)
+
+
+def test_who_names_an_invoice_is_shown_the_counterpartys_others() -> None:
+    pairs = read(transfers({**STRANGER, "title": "FV 240512", "amount": 1}), invoices({"number": "240512"}, {})).pairs
+    assert "counterparty of a number named" in rules_of(pairs, 1)
+
+
+@pytest.mark.parametrize(
+    ("invoice", "transfer"),
+    [
+        pytest.param({"direction": "purchase"}, {}, id="the other direction"),
+        pytest.param({"issued_on": date(2024, 6, 20)}, {}, id="issued weeks later"),
+    ],
+)
+def test_what_cannot_be_is_no_candidate(invoice: dict[str, Any], transfer: dict[str, Any]) -> None:
+    assert not len(read(transfers({**transfer, "title": "240512"}), invoices({"number": "240512", **invoice})).pairs)
+
+
+def test_a_settled_invoice_is_a_candidate_only_where_it_is_named() -> None:
+    paid = Settlements.of(np.array([0, 1]), np.array([-1, -1]), np.array([100_00, 100_00]))
+    lists = read(transfers({"title": "240512"}), invoices({"number": "240512"}, {"number": "240513"}), None, paid)
+    assert lists.pairs.invoice.tolist() == [0]
+    assert lists.open.tolist() == [0]
+
+
+def test_every_limit_holds() -> None:
+    many = invoices(*({"number": f"24051{n:03}", "amount": 100_00 + n % 3} for n in range(200)))
+    title = " ".join(f"24051{n:03}" for n in range(60))
+    pairs = read(transfers({"title": title}, {"title": ""}, STRANGER), many).pairs
+    assert np.bincount(pairs.transfer).max() == SLOTS
+    for index, rule in enumerate(RULES):
+        assert np.bincount(pairs.transfer, pairs.found[:, index] != 0).max() <= rule.limit, rule.name
+    assert (np.diff(pairs.transfer) >= 0).all()
+
+
+def test_where_slots_are_short_the_likeliest_stay() -> None:
+    """The one invoice that the title names and that fits to the cent, among three hundred of the same payer."""
+    many = invoices(*({"number": f"9{n:06}", "amount": 1_00 + n} for n in range(300)))
+    pairs = read(transfers({"title": "za 9000177", "amount": 1_00 + 177}), many).pairs
+    assert "number" in rules_of(pairs, 177)
+    assert "amount" in rules_of(pairs, 177)
+
+
+keys = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 3), st.sampled_from([-6, 3, 6])), max_size=12)
+
+
+@given(st.lists(keys, min_size=14, max_size=14), st.integers(0, 4))
+def test_find_equals_a_plain_loop(spaces: list[list[tuple[int, int, int]]], forbidden: int) -> None:
+    left_names, right_names = ({getattr(rule, side) for rule in RULES} for side in ("transfer_key", "invoice_key"))
+
+    def side(names: set[str], rows: list[list[tuple[int, int, int]]]) -> dict[str, list[tuple[int, int, int]]]:
+        return dict(zip(sorted(names), rows, strict=False))
+
+    left = side(left_names, spaces)
+    right = side(right_names, spaces[len(left_names) :])
+    arrays = [
+        {
+            name: Keys(*(np.array(rows, np.int64).reshape(-1, 3).T[:2]), np.array([w for *_, w in rows], np.float32))
+            for name, rows in one.items()
+        }
+        for one in (left, right)
+    ]
+    pairs = find(
+        *arrays,
+        lambda rule, transfer, invoice: invoice != forbidden,
+        lambda transfer, invoice: invoice.astype(np.float32),
+    )
+    expected = {
+        (t, i, rule.name)
+        for rule in RULES
+        for t, key, _ in left[rule.transfer_key]
+        for i, other, _ in right[rule.invoice_key]
+        if key == other and i != forbidden
+    }
+    found = {
+        (int(t), int(i), rule.name)
+        for t, i, row in zip(pairs.transfer, pairs.invoice, pairs.found, strict=True)
+        for rule in RULES
+        if row[RULE_INDEX[rule.name]] != 0
+    }
+    assert found == expected
+
+
+@pytest.mark.parametrize(("many", "few"), [(0, 0), (0, 3), (3, 0)])
+def test_nothing_to_match_gives_no_pairs(many: int, few: int) -> None:
+    lists = read(transfers(*[{}] * many), invoices(*[{}] * few))
+    assert len(lists.pairs) == 0
+    assert len(lists.context) == many
+
+
+def test_shapes_and_finite_numbers(small_ledger: Any) -> None:
+    day = pl.col("booked_on") >= small_ledger.transfers["booked_on"].max().replace(day=1)
+    lists = read(small_ledger.transfers.filter(day).sort("booked_on"), small_ledger.invoices)
+    assert np.isfinite(lists.pair).all()
+    assert np.isfinite(lists.context).all()
+    assert lists.pair.std(axis=0).astype(bool).mean() > 0.6, "most features tell pairs apart"
