@@ -129,6 +129,16 @@ class Sets:
     features: Floats
 
 
+@dataclass(frozen=True)
+class _Part:
+    """So many transfers of `lists` as are worked on at once: their padded lists, amounts and contexts."""
+
+    lists: Lists
+    padded: Padded
+    amount: Ints
+    context: Floats
+
+
 def is_named(lists: Lists) -> Flags:
     """Whether the title names the invoice: its digits alone, without zeros, with one typo, or its bare running number."""
     column = lists.pair
@@ -143,17 +153,23 @@ def is_named(lists: Lists) -> Flags:
 def propose(lists: Lists, logit: Floats) -> Sets:
     """The sets worth judging, "nothing" first for each transfer; `logit` float32[P] of each pair, from the scorer."""
     padded = Padded.of(lists, logit)
-    transfer, mask = [np.arange(len(lists.amount))], [np.zeros(len(lists.amount), np.int64)]
-    for start in range(0, len(lists.amount), _CHUNK):
-        part = slice(start, start + _CHUNK)
-        for rows, masks in _families(padded.rows(part), lists.amount[part]):
-            transfer.append(rows + start)
-            mask.append(masks)
-    every = np.unique(np.stack([np.concatenate(transfer), np.concatenate(mask)], 1), axis=0)
-    features = _described(lists, padded, every[:, 0], every[:, 1])
-    rank = rank_within(every[:, 0], every[:, 1] != 0, -_promise(features))
-    keep = rank < SETS_KEPT
-    return Sets(every[keep, 0], every[keep, 1], features[keep])
+    parts = [_propose_part(lists, padded, start) for start in range(0, len(lists.amount), _CHUNK)] or [
+        Sets(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros((0, len(SET_FEATURES)), np.float32))
+    ]
+    return Sets(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("transfer", "mask", "features")))
+
+
+def _propose_part(lists: Lists, padded: Padded, start: int) -> Sets:
+    part = slice(start, start + _CHUNK)
+    few = _Part(lists, padded.rows(part), lists.amount[part], lists.context[part])
+    nothing = (np.arange(len(few.amount)), np.zeros(len(few.amount), np.int64))
+    transfer, mask = (
+        np.concatenate(column) for column in zip(nothing, *_families(few.padded, few.amount), strict=True)
+    )
+    transfer, mask = np.unique(np.stack([transfer, mask], 1), axis=0).T
+    features = _described(few, transfer, mask)
+    keep = rank_within(transfer, mask != 0, -_promise(features)) < SETS_KEPT
+    return Sets(transfer[keep] + start, mask[keep], features[keep])
 
 
 def members(mask: Ints) -> Flags:
@@ -279,11 +295,13 @@ def _promise(features: Floats) -> Floats:
     return f["likelihood"] + 3 * f["sum equals amount"] + 1.5 * f["sum within rounding"] - 0.5 * f["amount above sum"]
 
 
-def _described(lists: Lists, p: Padded, transfer: Ints, mask: Ints) -> Floats:
+def _described(part: _Part, transfer: Ints, mask: Ints) -> Floats:
+    """float32[S, len(SET_FEATURES)] of the sets `mask` int64[S] of the part's transfers `transfer` int64[S]."""
+    lists, p, count = part.lists, part.padded, len(part.amount)
     inside = members(mask)
     size = inside.sum(1)
     some = size > 0
-    amount = lists.amount[transfer].astype(float)
+    amount = part.amount[transfer].astype(float)
     usable = p.usable[transfer]
     outside = usable & ~inside
     logit = p.logit[transfer]
@@ -296,7 +314,7 @@ def _described(lists: Lists, p: Padded, transfer: Ints, mask: Ints) -> Floats:
         np.where(inside, np.log(np.maximum(chance, 1e-6)), 0)
         + np.where(outside, np.log(np.maximum(1 - chance, 1e-6)), 0)
     ).sum(1)
-    best = np.full(len(lists.amount), -np.inf)
+    best = np.full(count, -np.inf)
     np.maximum.at(best, transfer, likelihood)
     named, ranged = p.named[transfer], p.inside[transfer]
     counterparty = p.counterparty[transfer]
@@ -307,9 +325,9 @@ def _described(lists: Lists, p: Padded, transfer: Ints, mask: Ints) -> Floats:
     earliest = np.where(inside, order, np.iinfo(np.int64).max).min(1)
     latest = np.where(inside, order, -1).max(1)
     between = (own & (order >= earliest[:, None]) & (order <= latest[:, None])).sum(1)
-    equal_sums = np.bincount(transfer[exact], minlength=len(lists.amount))[transfer] - exact
+    equal_sums = np.bincount(transfer[exact], minlength=count)[transfer] - exact
     code = transfer * (SLOTS + 1) + size
-    equal_size = np.bincount(code[exact], minlength=len(lists.amount) * (SLOTS + 1))[code] - exact
+    equal_size = np.bincount(code[exact], minlength=count * (SLOTS + 1))[code] - exact
 
     def column(name: str) -> Floats:
         values = lists.pair[:, P[name]]
@@ -370,7 +388,7 @@ def _described(lists: Lists, p: Padded, transfer: Ints, mask: Ints) -> Floats:
         "round share": (size == 1) & (np.abs(ratio * 20 - np.rint(ratio * 20)) < 2e-3) & (ratio < 0.999),
         "partly settled members": np.log1p((inside & (column("partly settled") > 0)).sum(1)),
         "usual size": np.where(
-            some, np.abs(np.log1p(size) - lists.context[transfer, C["invoices usually paid at once"]]), 0
+            some, np.abs(np.log1p(size) - part.context[transfer, C["invoices usually paid at once"]]), 0
         ),
     }
     return np.stack([columns[name] for name in SET_FEATURES], axis=1).astype(np.float32)
