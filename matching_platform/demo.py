@@ -31,6 +31,7 @@ from matching_platform.ledger.months import month_of
 from matching_platform.ledger.schema import RAW_TABLES
 from matching_platform.ledger.wire import to_rows
 from matching_platform.sample import company
+from matching_platform.warehouse.duck import DuckWarehouse
 
 INSTANCE: Final = Path(".dagster")
 TRANSFERS_A_MONTH: Final = 300
@@ -89,7 +90,10 @@ def _make_company(platform: Platform, console: Console) -> None:
     settings = company.Settings(start=months[0], months=len(months), transfers_per_month=TRANSFERS_A_MONTH)
     with console.status("making a sample company"):
         company.write(platform.home / "sample", settings)
-        platform.warehouse.load_folder(platform.home / "sample")
+        unfinished = platform.home / "unfinished.duckdb"
+        unfinished.unlink(missing_ok=True)
+        DuckWarehouse(unfinished).load_folder(platform.home / "sample")
+        unfinished.rename(platform.warehouse.path)
     console.print(f"A sample company, {months[0]} to {months[-1]}, is in {platform.warehouse.path}.")
 
 

@@ -6,12 +6,12 @@ import numpy as np
 import polars as pl
 
 from matching_platform.ledger.reading import Ledger
+from matching_platform.matching.arrays import Flags, Ints
 from matching_platform.matching.balances import Settlements
 from matching_platform.matching.candidates import Pairs
 from matching_platform.matching.features import CONTEXT_FEATURES, PAIR_FEATURES, Lists, Reader, World
 from matching_platform.matching.history import Month, credible, memory_before
 from matching_platform.matching.memory import Memory
-from matching_platform.matching.text import Flags, Ints
 
 # Every so many transfers is read as if nothing were remembered, so that a model is of use at a new company.
 _WITHOUT_MEMORY = 4

@@ -19,14 +19,13 @@ from torch.nn import functional
 
 from matching_platform.learning.examples import Examples, examples_of
 from matching_platform.ledger.reading import Ledger
+from matching_platform.matching.arrays import Flags, Floats, Ints
 from matching_platform.matching.confidence import Calibration, threshold
-from matching_platform.matching.features import Floats
 from matching_platform.matching.history import credible, settled
 from matching_platform.matching.matcher import Matcher
 from matching_platform.matching.memory import Memory
 from matching_platform.matching.scorer import Ensemble, ListScorer, Ragged, best_rows, device, score, with_nothing
 from matching_platform.matching.settlement import Sets, propose, set_context
-from matching_platform.matching.text import Flags, Ints
 
 Progress = Callable[[str, float], None]
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from matching_platform.matching.text import Ints
+from matching_platform.matching.arrays import Ints
 
 
 @dataclass(frozen=True)

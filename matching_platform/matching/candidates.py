@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from matching_platform.matching.text import LONGEST_KEY, Digits, Flags, Ints, deletions
+from matching_platform.matching.arrays import Flags, Ints
+from matching_platform.matching.text import LONGEST_KEY, Digits, deletions
 
 # Shorter windows of digits occur by chance; such numbers count only where they stand alone, as whole groups.
 _SHORTEST_EMBEDDED: Final = 6

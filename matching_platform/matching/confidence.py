@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-Doubles = npt.NDArray[np.float64]
+from matching_platform.matching.arrays import Doubles
 
 _EDGE = 1e-6
 

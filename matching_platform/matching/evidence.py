@@ -5,10 +5,10 @@ from typing import Final
 import numpy as np
 import polars as pl
 
+from matching_platform.matching.arrays import Ints
 from matching_platform.matching.candidates import SLOTS
 from matching_platform.matching.features import CONTEXT_FEATURES, Lists, P
 from matching_platform.matching.settlement import SET_FEATURES, Sets, is_named, members
-from matching_platform.matching.text import Ints
 
 # A column of facts, when it speaks, and what it says; `{}` takes the columns named behind it.
 _Statement = tuple[pl.Expr, str, tuple[str, ...]]

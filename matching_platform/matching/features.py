@@ -8,26 +8,14 @@ import numpy.typing as npt
 import polars as pl
 from rapidfuzz import fuzz, process
 
-from matching_platform.ledger.money import CURRENCIES
 from matching_platform.matching import candidates, payers
+from matching_platform.matching.arrays import Flags, Floats, Ints
 from matching_platform.matching.balances import Settlements, open_amounts
 from matching_platform.matching.candidates import READ_FROM_TITLE, RULE_INDEX, Keys, Pairs, rank_within
+from matching_platform.matching.columns import InvoiceColumns, Rates, TitleColumns, TransferColumns, amount_key
 from matching_platform.matching.history import DAYS_BEFORE_ISSUE
 from matching_platform.matching.keys import keyed_invoices, keyed_transfers
-from matching_platform.matching.memory import NOTHING, Memory
-from matching_platform.matching.text import Digits, Flags, Ints, folded, words
-
-Floats = npt.NDArray[np.float32]
-
-_BARE_NUMBER: Final = 7  # digits; longer groups are whole numbers, and the number rules read those
-_RUNNING_ENDS: Final = (3, 4, 5)  # digits of a running number at the end of a longer group
-_GROUP_SPAN: Final = 10 ** (_BARE_NUMBER + 2)  # above every key of a bare number
-_TITLE_LENGTHS: Final = (35, 70, 140)  # where banks cut a remittance text (SWIFT and SEPA lines)
-_SHARES: Final = 200  # hundredths of an open amount; twice an invoice is no habit of paying it
-_WORD_SEEN: Final = 3  # times before a word's promise is heeded
-_REPEATED_WITHIN: Final = 10  # days between a payment and the same one made by mistake
-_CURRENCY_CODES: Final = {code: index for index, code in enumerate(sorted(CURRENCIES))}
-_CURRENCY_SPAN: Final = 1024
+from matching_platform.matching.memory import Memory
 
 PAIR_FEATURES: Final = (
     *(f"rule: {rule.name}" for rule in candidates.RULES[: len(READ_FROM_TITLE)]),
@@ -137,10 +125,10 @@ class Reader:
 
     def __init__(self, world: World) -> None:
         self.world = world
-        self._invoice = _InvoiceColumns.of(world.invoices, world.memory)
-        self._transfer = _TransferColumns.of(world.transfers)
+        self._invoice = InvoiceColumns.of(world.invoices, world.memory)
+        self._transfer = TransferColumns.of(world.transfers)
         self._payers = payers.resolve(world.transfers, world.invoices, world.memory)
-        self._rates = _Rates.of(world.memory)
+        self._rates = Rates.of(world.memory)
         self._invoice_keys = self._keys_of_invoices()
         lengths = {
             int(n)
@@ -149,7 +137,7 @@ class Reader:
         }
         self._transfer_keys = self._keys_of_transfers(lengths)
         self._transfer_keys["named"] = candidates.named(self._transfer_keys, self._invoice_keys)
-        self._title = _Title.of(world.transfers, world.memory)
+        self._title = TitleColumns.of(world.transfers, world.memory)
 
     def read(self, rows: Ints, moment: Ints, settlements: Settlements) -> Lists:
         """The lists of the transfers in `rows` int64[N], ascending, with balances as of their `moment` int64[N]."""
@@ -186,12 +174,12 @@ class Reader:
     def _keys_of_invoices(self) -> dict[str, Keys]:
         invoices, columns = self.world.invoices, self._invoice
         every = np.arange(len(invoices))
-        amount_key = _amount_key(columns.currency, columns.sale, columns.amount)
+        key_of_amount = amount_key(columns.currency, columns.sale, columns.amount)
         return {
             **candidates.number_keys(invoices["number"]),
             "reference": candidates.reference_keys(invoices["reference"]),
             "counterparty": Keys(every, columns.counterparty, np.zeros(len(every), np.float32)),
-            "open amount": Keys(every, amount_key, np.zeros(len(every), np.float32)),
+            "open amount": Keys(every, key_of_amount, np.zeros(len(every), np.float32)),
         }
 
     def _keys_of_transfers(self, lengths: set[int]) -> dict[str, Keys]:
@@ -216,7 +204,7 @@ class Reader:
                 for sign in payers.SIGNS
             ),
         ).sort("row", "counterparty")
-        amount_key = _amount_key(columns.currency, columns.incoming, columns.amount)
+        key_of_amount = amount_key(columns.currency, columns.incoming, columns.amount)
         return {
             **candidates.title_keys(transfers["written"], lengths),
             "payer": Keys(
@@ -224,7 +212,7 @@ class Reader:
                 self._payer_of["counterparty"].to_numpy(),
                 np.ones(len(payer), np.float32),
             ),
-            "amount": Keys(every, amount_key, np.ones(len(every), np.float32)),
+            "amount": Keys(every, key_of_amount, np.ones(len(every), np.float32)),
         }
 
     def _described(self, pairs: Pairs, still_open: Ints) -> Lists:
@@ -328,7 +316,7 @@ class Reader:
             "amount difference": np.where(comparable, np.log1p(np.abs(difference)) / 10, 1.5),
             "amount nearly equal": comparable * np.exp(-relative * 50),
             "amounts equal in list": np.log1p(listed[at] - equal),
-            "share of the open amount is usual": self._usual_share(to, ratio),
+            "share of the open amount is usual": i.usual_share(to, ratio),
             "currency equal": (~foreign) * 1.0,
             "rate known": (foreign & rate_known) * 1.0,
             "rate difference": np.where(foreign & rate_known, relative.clip(0, 1), 0),
@@ -336,13 +324,6 @@ class Reader:
             "closed": (still_open == 0) * 1.0,
             "credit note": (i.amount[to] < 0) * 1.0,
         }
-
-    def _usual_share(self, to: Ints, ratio: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
-        """How often (0 to 1) this counterparty paid this share of an invoice before."""
-        share = np.rint(ratio * 100).clip(0, 999).astype(np.int64)
-        return np.where(
-            share < _SHARES, self._invoice.shares[self._invoice.counterparty[to], share.clip(0, _SHARES - 1)], 0
-        )
 
     def _date_evidence(self, at: Ints, to: Ints) -> dict[str, npt.NDArray[np.floating]]:
         t, i = self._transfer, self._invoice
@@ -396,245 +377,3 @@ def _best_other(group: Ints, value: Floats) -> Floats:
     best[group[order][rank[order] == 0]] = value[order][rank[order] == 0]
     second[group[order][rank[order] == 1]] = value[order][rank[order] == 1]
     return np.where(rank == 0, second[group], best[group])
-
-
-def _amount_key(currency: Ints, sale: Flags, amount: Ints) -> Ints:
-    return (np.abs(amount) * 1024 + currency) * 2 + (sale == (amount > 0))
-
-
-def _days(column: pl.Series) -> Ints:
-    return column.cast(pl.Int32).to_numpy().astype(np.int64)
-
-
-def _currency_codes(column: pl.Series) -> Ints:
-    return column.replace_strict(_CURRENCY_CODES, return_dtype=pl.Int64).to_numpy()
-
-
-def _per_counterparty(memory: Memory, codes: dict[str, int], space: str) -> pl.DataFrame:
-    """The counts of a space whose key is a counterparty, with `row` its code, where it has invoices here."""
-    return (
-        memory.space(space)
-        .with_columns(row=pl.col("key").replace_strict(codes, default=None, return_dtype=pl.Int64))
-        .drop_nulls("row")
-    )
-
-
-@dataclass(frozen=True)
-class _TransferColumns:
-    booked: Ints
-    amount: Ints
-    currency: Ints
-    incoming: Flags
-    is_range: Flags
-
-    @classmethod
-    def of(cls, transfers: pl.DataFrame) -> "_TransferColumns":
-        return cls(
-            _days(transfers["booked_on"]),
-            transfers["amount"].to_numpy(),
-            _currency_codes(transfers["currency"]),
-            (transfers["direction"] == "in").to_numpy(),
-            transfers["is_range"].fill_null(False).to_numpy(),
-        )
-
-
-@dataclass(frozen=True)
-class _InvoiceColumns:
-    issued: Ints
-    due: Ints
-    amount: Ints
-    currency: Ints
-    sale: Flags
-    counterparty: Ints
-    codes: dict[str, int]
-    place: Ints  # among the counterparty's invoices, in order of issue and number
-    same_number: Ints  # invoices whose number has the same digits
-    squeezed: npt.NDArray[np.object_]
-    groups: tuple[Ints, Ints, Flags]  # (invoice, key, is the number's last), sorted by invoice
-    usual_delay: Floats
-    usual_batch: Floats
-    shares: npt.NDArray[np.float32]
-
-    @classmethod
-    def of(cls, invoices: pl.DataFrame, memory: Memory) -> "_InvoiceColumns":
-        names = invoices["counterparty_id"].unique().sort().to_list()
-        codes = {name: code for code, name in enumerate(names)}
-        # The cast is for no invoices at all: without codes, polars leaves text.
-        counterparty = (
-            invoices["counterparty_id"].replace_strict(codes, return_dtype=pl.Int64).cast(pl.Int64).to_numpy()
-        )
-        issued = _days(invoices["issued_on"])
-        number = invoices["number"].str.to_uppercase().str.replace_all(r"[^\p{L}\p{N}]+", "")
-        number_order = number.rank("dense").to_numpy()
-        whole = np.zeros(len(invoices), np.int64)
-        row, key, _ = Digits.of(invoices["number"]).wholes()
-        whole[row] = key
-        _, inverse, count = np.unique(whole, return_inverse=True, return_counts=True)
-        habit = _per_counterparty(memory, codes, "habit").pivot("value", index="row", values="count")
-        payments, days, batch = (_column_by_row(habit, name, len(codes)) for name in ("payments", "days", "invoices"))
-        share = _per_counterparty(memory, codes, "share").with_columns(share=pl.col("value").cast(pl.Int64))
-        shares = np.zeros((len(codes), _SHARES), np.float32)
-        inside = share.filter(pl.col("share").is_between(0, _SHARES - 1))
-        shares[inside["row"].to_numpy(), inside["share"].to_numpy()] = inside["count"].to_numpy()
-        shares /= shares.sum(axis=1, keepdims=True) + 1
-        return cls(
-            issued=issued,
-            due=_days(invoices["due_on"]),
-            amount=invoices["amount"].to_numpy(),
-            currency=_currency_codes(invoices["currency"]),
-            sale=(invoices["direction"] == "sale").to_numpy(),
-            counterparty=counterparty,
-            codes=codes,
-            place=rank_within(counterparty, issued, number_order),
-            same_number=count[inverse],
-            squeezed=number.to_numpy(),
-            groups=_number_groups(invoices["number"]),
-            usual_delay=(days / (payments + 1))[counterparty].astype(np.float32),
-            usual_batch=((batch + 1) / (payments + 1))[counterparty].astype(np.float32),
-            shares=shares,
-        )
-
-
-def _column_by_row(frame: pl.DataFrame, name: str, size: int) -> npt.NDArray[np.float64]:
-    values = np.zeros(size)
-    if name in frame.columns:
-        values[frame["row"].to_numpy()] = frame[name].fill_null(0).to_numpy()
-    return values
-
-
-def _number_groups(numbers: pl.Series) -> tuple[Ints, Ints, Flags]:
-    """Each group of a number without its zeros, and the running ends of long groups: `202404066` ends in `066`."""
-    digits = Digits.of(numbers)
-    row, key, length = digits.without_leading_zeros().groups()
-    last = np.diff(row, append=-1) != 0
-    short = length <= _BARE_NUMBER
-    parts = [(row[short], key[short], last[short])]
-    full_row, full_key, full_length = digits.groups()
-    full_last = np.diff(full_row, append=-1) != 0
-    for size in _RUNNING_ENDS:
-        rows = full_length > size + 2
-        value = (full_key[rows] - 10 ** full_length[rows]) % 10**size
-        # The same form as a group without zeros: its digits behind a one.
-        width = np.maximum(1, np.floor(np.log10(np.maximum(value, 1))).astype(np.int64) + 1)
-        parts.append((full_row[rows], value + 10**width, full_last[rows]))
-    joined = [np.concatenate([part[n] for part in parts]) for n in range(3)]
-    order = np.argsort(joined[0], kind="stable")
-    return joined[0][order], joined[1][order], joined[2][order]
-
-
-@dataclass(frozen=True)
-class _Title:
-    squeezed: npt.NDArray[np.object_]
-    has_digits: Flags
-    length: Ints
-    cut: Flags
-    groups: Ints  # sorted codes of (transfer, key)
-    memory_evidence: dict[str, npt.NDArray[np.floating]]
-    repeated: Floats
-
-    @classmethod
-    def of(cls, transfers: pl.DataFrame, memory: Memory) -> "_Title":
-        written = transfers["written"].fill_null("")
-        length = transfers["title"].str.len_chars().to_numpy().astype(np.int64)
-        row, key, size = Digits.of(written).without_leading_zeros().groups()
-        short = size <= _BARE_NUMBER
-        return cls(
-            squeezed=written.str.replace_all(r"[^\p{L}\p{N}]+", "").to_numpy(),
-            has_digits=written.str.contains(r"\d").to_numpy(),
-            length=length,
-            cut=np.isin(length, _TITLE_LENGTHS),
-            groups=np.unique(row[short] * _GROUP_SPAN + key[short]),
-            memory_evidence=_settles_nothing(transfers, memory),
-            repeated=_repeated(transfers),
-        )
-
-    def bare_numbers(self, pairs: Pairs, invoices: _InvoiceColumns) -> tuple[Floats, Floats]:
-        """(score, is last) of each pair: 1 where a number standing alone in the title is a group of this invoice's number
-        and of no other in the list, less where others have it too."""
-        row, key, last = invoices.groups
-        first = np.searchsorted(row, pairs.invoice, "left")
-        count = np.searchsorted(row, pairs.invoice, "right") - first
-        pair = np.repeat(np.arange(len(pairs)), count)
-        group = np.repeat(first, count) + np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
-        code = pairs.transfer[pair] * _GROUP_SPAN + key[group]
-        place = np.searchsorted(self.groups, code).clip(max=max(0, len(self.groups) - 1))
-        hit = self.groups[place] == code if len(self.groups) else np.zeros(len(code), bool)
-        pair, code, last = pair[hit], code[hit], last[group[hit]]
-        _, inverse, shared = np.unique(code, return_inverse=True, return_counts=True)
-        score, score_last = np.zeros(len(pairs), np.float32), np.zeros(len(pairs), np.float32)
-        worth = (1 / shared[inverse]).astype(np.float32)
-        np.maximum.at(score, pair, worth)
-        np.maximum.at(score_last, pair[last], worth[last])
-        return score, score_last
-
-
-def _settles_nothing(transfers: pl.DataFrame, memory: Memory) -> dict[str, npt.NDArray[np.floating]]:
-    """What memory says of transfers of this account, this name and these words settling anything at all."""
-    columns: dict[str, npt.NDArray[np.floating]] = {}
-    numbered = transfers.select("account", "name", "title").with_row_index("row")
-    for space in ("account", "name"):
-        totals = (
-            memory.space(space)
-            .group_by("key")
-            .agg(
-                nothing=pl.col("count").filter(pl.col("value") == NOTHING).sum(),
-                something=pl.col("count").filter(pl.col("value") != NOTHING).sum(),
-            )
-        )
-        seen = numbered.join(totals, left_on=space, right_on="key", how="left", maintain_order="left")
-        for kind, words_ in (("nothing", "settle nothing"), ("something", "settle")):
-            columns[f"{space} known to {words_}"] = seen[kind].fill_null(0.0).log1p().to_numpy()
-    odds = (
-        memory.space("word")
-        .group_by("key")
-        .agg(nothing=pl.col("count").filter(pl.col("value") == NOTHING).sum(), total=pl.col("count").sum())
-    )
-    odds = odds.filter(pl.col("total") >= _WORD_SEEN).with_columns(
-        odds=((pl.col("nothing") + 0.5) / (pl.col("total") - pl.col("nothing") + 0.5)).log().clip(-5, 5)
-    )
-    spoken = numbered.select("row", word=words(folded(pl.col("title")))).explode(
-        "word", empty_as_null=True, keep_nulls=True
-    )
-    told = (
-        spoken.join(odds, left_on="word", right_on="key")
-        .group_by("row")
-        .agg(mean=pl.col("odds").mean(), strongest=pl.col("odds").max(), known=pl.len().log1p())
-    )
-    told = numbered.select("row").join(told, on="row", how="left", maintain_order="left").fill_null(0.0)
-    columns["words: nothing, mean"] = told["mean"].to_numpy()
-    columns["words: nothing, strongest"] = told["strongest"].to_numpy()
-    columns["words known"] = told["known"].to_numpy()
-    return columns
-
-
-def _repeated(transfers: pl.DataFrame) -> Floats:
-    """1 where the same payer brought the same amount within the days before, in this batch."""
-    same = transfers.with_row_index("row").sort("booked_on", "row")
-    gap = (pl.col("booked_on") - pl.col("booked_on").shift(1)).dt.total_days().over("name", "amount", "direction")
-    flagged = same.with_columns(repeated=(gap <= _REPEATED_WITHIN).fill_null(False)).sort("row")
-    return flagged["repeated"].to_numpy().astype(np.float32)
-
-
-@dataclass(frozen=True)
-class _Rates:
-    codes: Ints  # sorted codes of (invoice currency, transfer currency)
-    rates: npt.NDArray[np.float64]
-
-    @classmethod
-    def of(cls, memory: Memory) -> "_Rates":
-        known = memory.rate_of()
-        halves = known["pair"].str.split("/")
-        code = _currency_codes(halves.list.get(0)) * _CURRENCY_SPAN + _currency_codes(halves.list.get(1))
-        order = np.argsort(code)
-        return cls(code[order], known["rate"].to_numpy()[order])
-
-    def convert(self, amount: Ints, currency: Ints, to: Ints) -> tuple[Ints, Flags]:
-        """`amount` in minor units of currency `to`, and whether the rate is known; unknown rates leave it as it is."""
-        same = currency == to
-        if not len(self.codes):
-            return amount, same
-        wanted = currency * _CURRENCY_SPAN + to
-        place = np.searchsorted(self.codes, wanted).clip(max=len(self.codes) - 1)
-        known = self.codes[place] == wanted
-        rate = np.where(known & ~same, self.rates[place], 1.0)
-        return np.rint(amount * rate).astype(np.int64), known | same

@@ -18,15 +18,15 @@ from safetensors.torch import load_file, save_file
 from matching_platform.ledger.months import month_of
 from matching_platform.ledger.reading import Ledger
 from matching_platform.ledger.schema import PROPOSALS
+from matching_platform.matching.arrays import Doubles, Flags, Ints
 from matching_platform.matching.balances import Settlements, open_amounts
-from matching_platform.matching.confidence import Calibration, Doubles
+from matching_platform.matching.confidence import Calibration
 from matching_platform.matching.evidence import evidence
 from matching_platform.matching.features import CONTEXT_FEATURES, PAIR_FEATURES, Lists, Reader, World
 from matching_platform.matching.history import Month, settled
 from matching_platform.matching.memory import Memory
 from matching_platform.matching.scorer import Ensemble, ListScorer, best_rows, score
 from matching_platform.matching.settlement import SET_FEATURES, Sets, allocate, propose, set_context
-from matching_platform.matching.text import Flags, Ints
 
 FORMAT: Final = 1
 # The surest settlements of a batch are taken first; each close balances that the less sure ones then no longer see.

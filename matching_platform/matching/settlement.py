@@ -10,11 +10,9 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from matching_platform.matching.arrays import Doubles, Flags, Floats, Ints
 from matching_platform.matching.candidates import SLOTS, rank_within
-from matching_platform.matching.features import CONTEXT_FEATURES, C, Floats, Lists, P
-from matching_platform.matching.text import Flags, Ints
-
-Doubles = npt.NDArray[np.float64]
+from matching_platform.matching.features import CONTEXT_FEATURES, C, Lists, P
 
 # What a payment may fall short of a set of invoices that it settles whole, as a share: cash discount, fee, commission.
 LARGEST_DISCOUNT: Final = 0.05

@@ -10,11 +10,9 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
-Ints = npt.NDArray[np.int64]
-Flags = npt.NDArray[np.bool_]
+from matching_platform.matching.arrays import Flags, Ints
 
 LONGEST_KEY: Final = 17  # digits; one more and the marker below leaves int64
 
