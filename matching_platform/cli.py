@@ -2,6 +2,7 @@
 
 import getpass
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -262,17 +263,14 @@ def show_model(
 @models.command("history")
 def history() -> None:
     """Every promotion and rollback, the first one first; the last one is in force."""
-    table = Table("number", "time (UTC)", "action", "model", "actor", "reason")
     for entry in _registry().history():
-        table.add_row(
-            str(entry.number),
-            f"{entry.time:%Y-%m-%d %H:%M:%S}",
-            entry.action,
-            entry.model.name,
-            entry.actor,
-            entry.reason,
+        out.print(
+            f"[bold]{entry.number}[/bold]  {entry.time:%Y-%m-%d %H:%M} UTC  {entry.action}  [bold]{entry.model.name}[/bold]"
+            f"  by {entry.actor}",
+            highlight=False,
         )
-    out.print(table)
+        for reason in entry.reason.split("; "):
+            out.print(f"     {reason}", highlight=False, markup=False)
 
 
 Reason = Annotated[str, typer.Option(help="Why; it stays in the record")]
@@ -325,6 +323,9 @@ def demo() -> None:
     from matching_platform import demo as sample
 
     sample.run(out)
+    sys.stdout.flush()
+    # DuckDB 2.0 lists every object of its own that is alive when the interpreter ends; nobody wants to read that here.
+    os._exit(0)
 
 
 @app.command()

@@ -209,7 +209,7 @@ def _made(instance: dg.DagsterInstance, ended: dict[str, int]) -> tuple[int, str
                 ended[run.run_id] = count
             else:
                 running += count
-                step = f"{events[-1].step_key} {run.tags.get('dagster/partition', '')}" if events else ""
+                step = f"{events[-1].step_key} {local.month_of_run(run)}" if events else ""
     return sum(ended.values()) + running, step
 
 

@@ -83,7 +83,7 @@ def link(path: Path) -> dg.MetadataValue:
 
 def actor(context: dg.AssetExecutionContext) -> str:
     """Who asked for a run: the person the UI knows, or the run itself."""
-    return context.run.tags.get("dagster/user") or os.environ.get("USER") or f"run {context.run_id[:8]}"
+    return context.run.tags.get("dagster/user") or os.environ.get("USER") or f"run {context.run.run_id[:8]}"
 
 
 def _metadata(platform: Platform, made: Made) -> dict[str, Any]:

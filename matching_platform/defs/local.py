@@ -111,6 +111,11 @@ def backfill(instance: dg.DagsterInstance, months: Mapping[str, Sequence[str]], 
     return Finished(request.backfill_id, dict(_failures(instance, request.backfill_id)))
 
 
+def month_of_run(run: dg.DagsterRun) -> str:
+    """The month of a run, the first where it has many, '' where it has none."""
+    return run.tags.get("dagster/partition") or run.tags.get("dagster/asset_partition_range_start", "")
+
+
 def _target(asset: str, months: Sequence[str]) -> PartitionsByAssetSelector:
     ranges = [PartitionRangeSelector(start=month, end=month) for month in months]
     return PartitionsByAssetSelector(
@@ -127,4 +132,4 @@ def _failures(instance: dg.DagsterInstance, backfill_id: str) -> Iterator[tuple[
             while error and error.cause:
                 error = error.cause
             reason = (failure and failure.description) or (error and error.message) or "failed"
-            yield (event.step_key or "", run.tags.get("dagster/partition", "")), str(reason).strip()
+            yield (event.step_key or "", month_of_run(run)), str(reason).strip()

@@ -109,8 +109,11 @@ def rank_within(group: Ints, *by: npt.NDArray[np.generic]) -> Ints:
 def title_keys(written: pl.Series, lengths: set[int]) -> dict[str, Keys]:
     """The key spaces of the folded remittance texts, with windows of the `lengths` that numbers have."""
     digits = Digits.of(written)
+    shorter = {length - 1 for length in lengths if length >= _SHORTEST_TYPO} - lengths
     return {
-        "digits": _title_windows(digits, lengths, embedded=True),
+        "digits": Keys.joined(
+            [_title_windows(digits, lengths, embedded=True), _title_windows(digits, shorter, embedded=False)]
+        ),
         "digits without zeros": _title_windows(digits.without_leading_zeros(), lengths, embedded=False),
         "digits less one": _less_one(_title_windows(digits, {n + d for n in lengths for d in (0, 1)}, embedded=False)),
     }

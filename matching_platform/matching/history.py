@@ -29,8 +29,8 @@ class Month:
         end, start = first_day(next_month(month)), first_day(month)
         booked = ledger.transfers.select("transfer_id", "booked_on")
         return cls(
-            ledger.transfers.filter(month_of("booked_on") == month).sort("booked_on", maintain_order=True),
-            ledger.invoices.filter(pl.col("issued_on") < end),
+            ledger.transfers.filter(month_of("booked_on") == month).sort("booked_on", "transfer_id"),
+            ledger.invoices.filter(pl.col("issued_on") < end).sort("issued_on", "invoice_id"),
             credible(ledger).join(booked, on="transfer_id").filter(pl.col("booked_on") < start),
         )
 

@@ -32,6 +32,9 @@ FORMAT: Final = 1
 # The surest settlements of a batch are taken first; each close balances that the less sure ones then no longer see.
 _ROUNDS: Final = (0.9, 0.5, 0.0)
 
+# What a file that is missing, cut or of another kind raises in the libraries that read it.
+_UNREADABLE: Final = (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError, pl.exceptions.PolarsError)
+
 Progress = Callable[[str, float], None]
 
 
@@ -72,10 +75,11 @@ class Matcher:
         where the column is there and not null. Nothing else is known but what the model remembers."""
         if "open_amount" not in invoices.columns:
             invoices = invoices.with_columns(open_amount=pl.col("amount"))
+        invoices = invoices.sort("issued_on", "invoice_id")
         paid = (invoices["amount"] - invoices["open_amount"].fill_null(invoices["amount"])).to_numpy()
         every = np.arange(len(invoices))
         history = Settlements.of(every, np.full(len(every), -1), paid)
-        ordered = transfers.sort("booked_on", maintain_order=True)
+        ordered = transfers.sort("booked_on", "transfer_id")
         proposals = self._settle(World.of(ordered, invoices, self.memory, history))
         place = transfers.select("transfer_id").with_row_index("place")
         return proposals.join(place, on="transfer_id").sort("place", maintain_order=True).drop("place")
@@ -191,16 +195,21 @@ class Matcher:
                 raise ModelError(f"{folder}: the model was made by another version of the platform; train it again")
             calibration = json.loads((folder / "calibration.json").read_text())
             auto_from = calibration.pop("auto_from")
+            calibrated = Calibration(**calibration)
             state = load_file(folder / "weights.safetensors")
             hidden, folds = card["settings"]["hidden"], card["folds"]
             pairs = Ensemble([ListScorer(len(PAIR_FEATURES), len(CONTEXT_FEATURES), hidden) for _ in range(folds)])
             sets = Ensemble([ListScorer(len(SET_FEATURES), len(CONTEXT_FEATURES) + 1, hidden) for _ in range(folds)])
             for name, ensemble in (("pairs.", pairs), ("sets.", sets)):
                 ensemble.load_state_dict({k.removeprefix(name): v for k, v in state.items() if k.startswith(name)})
-            memory = Memory(pl.read_parquet(folder / "memory.parquet"), pl.read_parquet(folder / "rates.parquet"))
-        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, pl.exceptions.PolarsError) as error:
+            memory = Memory.checked(
+                pl.read_parquet(folder / "memory.parquet"), pl.read_parquet(folder / "rates.parquet")
+            )
+        except ModelError:
+            raise
+        except _UNREADABLE as error:
             raise ModelError(f"{folder} holds no usable model: {error}") from error
-        return cls(pairs, sets, memory, Calibration(**calibration), auto_from, card)
+        return cls(pairs, sets, memory, calibrated, auto_from, card)
 
 
 def _fits(chosen: Chosen, turn: Ints, accept: Flags, world: World, taken: Settlements) -> Flags:

@@ -25,8 +25,8 @@ class Memory:
     """`counts`: how often `key` of `space` went with `value`; `rates`: recent exchange rates, transfer over invoice.
 
     Spaces: `account` and `name` (of the payer) → counterparty id or NOTHING; `word` (of the title) → NOTHING or `+`;
-    of the counterparty: `share` → hundredths of an open invoice paid, `delay` → sums of days after the due date,
-    `batch` → sums of invoices paid at once; `identity` → its name.
+    of the counterparty: `share` → hundredths of an open invoice paid, `habit` → sums of payments, of days after the due
+    date and of invoices paid at once; `identity` → its name.
     """
 
     counts: pl.DataFrame
@@ -35,6 +35,11 @@ class Memory:
     @classmethod
     def empty(cls) -> "Memory":
         return cls(pl.DataFrame(schema=_COUNTS), pl.DataFrame(schema=_RATES))
+
+    @classmethod
+    def checked(cls, counts: pl.DataFrame, rates: pl.DataFrame) -> "Memory":
+        """Memory as it was written; PolarsError where a column is missing or of another type."""
+        return cls(counts.select(list(_COUNTS)).cast(_COUNTS), rates.select(list(_RATES)).cast(_RATES))
 
     @classmethod
     def of(cls, settled: pl.DataFrame) -> "Memory":
@@ -58,12 +63,13 @@ class Memory:
             whom=pl.when(pl.col("whom") == NOTHING).then(pl.lit(NOTHING)).otherwise(pl.lit(_SOMETHING)),
         )
         paid = keyed.filter(pl.col("counterparty_id").is_not_null())
+        identities = paid.group_by("counterparty_id").agg(pl.col("counterparty_name").max())
         counts = pl.concat(
             [
                 _count(payers, "account", "account", "whom"),
                 _count(payers, "name", "name", "whom"),
                 _count(titles.explode("word", empty_as_null=True, keep_nulls=True), "word", "word", "whom"),
-                _count(paid.unique("counterparty_id"), "identity", "counterparty_id", "counterparty_name"),
+                _count(identities, "identity", "counterparty_id", "counterparty_name"),
                 *_habits(paid),
             ]
         )

@@ -49,7 +49,8 @@ def resolve(transfers: pl.DataFrame, invoices: pl.DataFrame, memory: Memory) -> 
         .agg(pl.col("weight").filter(pl.col("sign") == sign).max().fill_null(0.0).alias(sign) for sign in SIGNS)
         .filter(pl.col("counterparty_id").is_in(invoices["counterparty_id"].unique().implode()))
     )
-    signs = _with_similarity(signs, payers, invoices)
+    # Sorted, so that it is always the same ones that stay where several are equally likely.
+    signs = _with_similarity(signs, payers, invoices).sort("payer_row", "counterparty_id")
     strength = (
         pl.col("account") * 2
         + pl.col("account_share") * 2
