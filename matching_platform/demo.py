@@ -31,10 +31,11 @@ from matching_platform.ledger.months import month_of
 from matching_platform.ledger.schema import RAW_TABLES
 from matching_platform.ledger.wire import to_rows
 from matching_platform.sample import company
+from matching_platform.store.registry import Promotion
 from matching_platform.warehouse.duck import DuckWarehouse
 
 INSTANCE: Final = Path(".dagster")
-TRANSFERS_A_MONTH: Final = 300
+TRANSFERS_A_MONTH: Final = 400
 # One model in three months shows how they replace each other, without training all day.
 EVERY: Final = 3
 FIGURES: Final = {
@@ -79,7 +80,7 @@ def run(console: Console | None = None) -> None:
             )
         _make_company(platform, console)
         _report_arrivals(platform, instance)
-        done = [_run(stage, instance, console) for stage in _stages(platform)]
+        done = [_run(stage, instance, console) for stage in _stages(platform, instance)]
         _summary(platform, instance, console, bool(done), time.monotonic() - started)
 
 
@@ -103,7 +104,7 @@ def _report_arrivals(platform: Platform, instance: dg.DagsterInstance) -> None:
         instance.report_runless_asset_event(event)
 
 
-def _stages(platform: Platform) -> Iterator[Stage]:
+def _stages(platform: Platform, instance: dg.DagsterInstance) -> Iterator[Stage]:
     """What is not up to date, stage by stage: each is planned on what the one before has made."""
     if months := _stale_months(platform):
         yield Stage("reading and labelling months", dict.fromkeys((*RAW_TABLES, "labelled_pairs"), months))
@@ -112,11 +113,9 @@ def _stages(platform: Platform) -> Iterator[Stage]:
     for month in platform.catalog.months("labelled_pairs")[EVERY - 1 :: EVERY]:
         if not _is_learned(platform, month):
             yield Stage(f"learning up to {month}", {**{name: [month] for name in _LEARNED}, "champion": []})
-    asked = gate.newest(platform)
-    champion = platform.registry.champion()
-    if asked and champion is None:
+    if _waits(platform, instance):  # Killed between an evaluation and its promotion.
         yield Stage("promoting", {"champion": []})
-        champion = platform.registry.champion()
+    champion = platform.registry.champion()
     if champion:
         served = rollout(platform).status()
         if served.version != champion.model.name or not (served.server and served.front):
@@ -124,6 +123,14 @@ def _stages(platform: Platform) -> Iterator[Stage]:
         newest = platform.catalog.months("labelled_pairs")[-1]
         if missing := [name for name in _SERVED if platform.catalog.get(name, newest) is None]:
             yield Stage(f"proposing for {newest}", {name: [newest] for name in missing})
+
+
+def _waits(platform: Platform, instance: dg.DagsterInstance) -> bool:
+    """Whether the newest evaluation may be promoted and is not yet."""
+    asked, champion = gate.newest(platform), platform.registry.champion()
+    if asked is None or (champion and champion.model == asked.examined.model):
+        return False
+    return not gate.hurdles(platform, instance, asked.candidate)
 
 
 def _stale_months(platform: Platform) -> list[str]:
@@ -158,7 +165,8 @@ def _run(stage: Stage, instance: dg.DagsterInstance, console: Console) -> local.
     with _progress(stage, instance, console):
         finished = local.backfill(instance, stage.plan, stage.title)
     for (asset, month), reason in finished.failures.items():
-        console.print(f"  [yellow]{asset} {month}[/]: {reason}", highlight=False)
+        if asset not in ("evaluation_report", "champion"):  # What the gate says is told at the end.
+            console.print(f"  [yellow]{asset} {month}[/]: {reason}", highlight=False)
     return finished
 
 
@@ -232,12 +240,23 @@ def _summary(platform: Platform, instance: dg.DagsterInstance, console: Console,
             title=f"champion no. {champion.number}",
         )
     )
+    _tell_refused(platform, console, champion)
     _ask(platform, console)
     report = platform.store.fetch(champion.evaluation) / examination.REPORT
     console.print(f"\nThe report: [link={report.resolve().as_uri()}]{report}[/link]", soft_wrap=True)
     console.print("Next: [bold]make dev[/] shows every run and asset in the Dagster UI;", highlight=False)
     console.print("      [bold]matching-platform models history[/] tells who became champion and why;")
     console.print(f"      [bold]make demo[/] again finds everything up to date. This took {seconds:.0f} s.")
+
+
+def _tell_refused(platform: Platform, console: Console, champion: Promotion) -> None:
+    """Why the newest model, where it is not champion, did not become it."""
+    asked = gate.newest(platform)
+    if asked is None or asked.examined.model == champion.model:
+        return
+    refused = [f"- {one.check}: {one.reason}" for one in asked.examined.verdicts if not one.passed]
+    title = f"the model of {asked.examined.month} did not pass the gate, and the champion stays"
+    console.print(Panel("\n".join(refused) or "- its train set did not pass its checks", title=title))
 
 
 def _figures(examined: examination.Examined) -> Table:

@@ -42,7 +42,7 @@ class Settings(BaseSettings):
     first_month: Month | None = Field(default=None, description="The first month of all monthly assets")
     last_month: Month | None = Field(default=None, description="The last one; without it the calendar decides")
     split_months: int = Field(
-        default=3, description="From how many of the first labelled months the frozen test is drawn"
+        default=5, description="From how many of the first labelled months the frozen test is drawn"
     )
     promised_precision: float = Field(default=0.995, description="What share of unattended bookings must be right")
     port: int | None = Field(default=None, description="Where the rolled-out service answers")

@@ -75,7 +75,7 @@ def ledger_of(store: Store, months: Mapping[str, Mapping[str, Version]]) -> Ledg
     """
 
     def rows(table: str) -> pl.DataFrame:
-        frames = [store.read_frame(versions[table]) for versions in months.values() if table in versions]
+        frames = [store.read_frame(held[table]) for held in months.values() if table in held]
         return pl.concat([pl.DataFrame(schema=TABLES[table].schema), *frames])
 
     invoices, transfers, matches = (rows(table) for table in RAW_TABLES)
@@ -184,8 +184,8 @@ def from_the_future(pairs: pl.DataFrame, seen: Ledger, until: str) -> list[str]:
 def gaps(train_set: TrainSet, in_force: Mapping[str, Mapping[str, Version]], store: Store) -> list[str]:
     """Months or versions that are absent, damaged or not `in_force` (by month and asset), a sentence each."""
     found = []
-    for month, versions in (dict.fromkeys(in_force, {}) | train_set.months).items():
-        expected = in_force.get(month, {})
+    for month in sorted({*in_force, *train_set.months}):
+        expected, versions = in_force.get(month, {}), train_set.months.get(month, {})
         absent = expected.keys() - versions.keys()
         if LABELLED_PAIRS in versions:
             absent |= set(ASSETS) - versions.keys()

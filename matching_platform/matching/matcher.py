@@ -33,7 +33,15 @@ FORMAT: Final = 1
 _ROUNDS: Final = (0.9, 0.5, 0.0)
 
 # What a file that is missing, cut or of another kind raises in the libraries that read it.
-_UNREADABLE: Final = (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError, pl.exceptions.PolarsError)
+_UNREADABLE: Final = (
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    RuntimeError,
+    SafetensorError,
+    pl.exceptions.PolarsError,
+)
 
 Progress = Callable[[str, float], None]
 

@@ -22,6 +22,7 @@ TABLES = ("invoices", "transfers", "matches", "labelled_pairs")
 LEARNED = ("train_set", "model", "evaluation_report")
 # So few transfers prove little, and a busy machine is slow.
 LENIENT = {"calibration_error": 1.0, "transfers_per_second": 0.1, "usual_rows": 10.0, "tolerated_loss": 1.0}
+THRESHOLDS = Thresholds(**LENIENT)
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class World:
     """A platform and a Dagster instance in one folder."""
 
     home: Path
-    thresholds: Thresholds = Thresholds(**LENIENT)
+    thresholds: Thresholds = THRESHOLDS
 
     @cached_property
     def platform(self) -> Platform:

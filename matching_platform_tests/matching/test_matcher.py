@@ -15,6 +15,7 @@ from matching_platform.ledger.months import first_day, month_of
 from matching_platform.ledger.reading import Ledger
 from matching_platform.ledger.schema import PROPOSALS
 from matching_platform.learning.yardstick import evaluate
+from matching_platform.matching.history import credible
 from matching_platform.matching.matcher import Matcher, ModelError
 from matching_platform.matching.settlement import LARGEST_DISCOUNT, ROUNDING
 from matching_platform_tests.matching.worlds import invoices, transfers
@@ -99,7 +100,7 @@ def test_it_is_far_better_than_nothing(proposals: pl.DataFrame, sample: dict[str
 def open_before(ledger: Ledger, month: str) -> pl.DataFrame:
     """invoice_id, open: what the matches of earlier transfers leave of each invoice."""
     earlier = ledger.transfers.filter(pl.col("booked_on") < first_day(month)).select("transfer_id")
-    paid = ledger.matches.join(earlier, on="transfer_id").group_by("invoice_id").agg(paid=pl.col("amount").sum())
+    paid = credible(ledger).join(earlier, on="transfer_id").group_by("invoice_id").agg(paid=pl.col("amount").sum())
     remaining = pl.col("amount") - pl.col("paid").fill_null(0)
     kept = pl.when(remaining.sign() == pl.col("amount").sign()).then(remaining).otherwise(0)
     return ledger.invoices.join(paid, on="invoice_id", how="left").select("invoice_id", kept.alias("open"))
