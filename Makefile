@@ -27,7 +27,7 @@ demo: install ## a sample company, twelve months, from raw tables to a served mo
 	@$(BIN)/matching-platform demo
 
 test: install lint ## all tests, linters, type checks and import rules
-	@$(BIN)/pytest
+	@$(BIN)/pytest --numprocesses 2 --dist loadfile
 
 lint: install
 	@$(BIN)/ruff check .
@@ -36,8 +36,9 @@ lint: install
 	@$(BIN)/lint-imports
 
 dev: install ## the Dagster UI over the demo's instance
-	@mkdir -p $(DAGSTER_HOME) && cp -n deploy/dagster/dagster.yaml $(DAGSTER_HOME)/ || true
-	@$(BIN)/dagster dev --workspace workspace.yaml
+	@mkdir -p $(DAGSTER_HOME)
+	@test -e $(DAGSTER_HOME)/dagster.yaml || cp deploy/dagster/dagster.yaml $(DAGSTER_HOME)/
+	@$(BIN)/dg dev
 
 serve: install ## the champion, on its stable port, until it is stopped
 	@$(BIN)/matching-platform serve

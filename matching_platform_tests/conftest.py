@@ -9,7 +9,7 @@ from matching_platform.ledger.reading import Ledger
 from matching_platform.ledger.validation import validate
 
 # Enough to learn what a number in a title means; a promise of 0.995 would need more transfers than that.
-MONTHS, TRANSFERS_PER_MONTH, PROMISED = 6, 150, 0.9
+MONTHS, TRANSFERS_PER_MONTH, PROMISED = 7, 180, 0.9
 
 
 @pytest.fixture(scope="session")

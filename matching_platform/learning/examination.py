@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import polars as pl
 
+from matching_platform.learning.examples import credible_tags
 from matching_platform.learning.gate import Candidate, Verdict
 from matching_platform.learning.split import FrozenTest
 from matching_platform.learning.train_set import newest_transfers
@@ -50,7 +51,7 @@ def frozen_exam(test: FrozenTest) -> Exam:
 def newest_exam(ledger: Ledger, withheld: pl.DataFrame, until: str) -> Exam | None:
     """The withheld transfers of the month `until`; None where there are none."""
     transfers = newest_transfers(withheld, ledger, until)
-    truth = ledger.matches.join(transfers, on="transfer_id", how="semi", maintain_order="left")
+    truth = credible_tags(ledger).join(transfers, on="transfer_id", how="semi", maintain_order="left")
     return Exam(ledger, [until], truth) if truth.height else None
 
 

@@ -18,6 +18,7 @@ import polars as pl
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from matching_platform.learning.examples import credible_tags
 from matching_platform.ledger.reading import Ledger
 from matching_platform.store.record import Record
 from matching_platform.store.versions import Store, Version
@@ -47,8 +48,8 @@ class FrozenTest:
 
     @property
     def truth(self) -> pl.DataFrame:
-        """The matches of the test's transfers."""
-        return self.ledger.matches.join(self.transfers, on="transfer_id", how="semi")
+        """The matches of the test's transfers, without tags that the tables contradict."""
+        return credible_tags(self.ledger).join(self.transfers, on="transfer_id", how="semi")
 
 
 def components(matches: pl.DataFrame) -> pl.DataFrame:

@@ -38,7 +38,7 @@ def another_champion(world: World) -> None:
 
 def another_test(world: World) -> None:
     ledger = world.platform.ledger(NEWEST)
-    split.freeze(world.platform.store, ledger, MONTHS, actor="someone", remake_because="more months are labelled")
+    split.freeze(world.platform.store, ledger, MONTHS, share=0.5, actor="someone", remake_because="too small")
 
 
 def an_evaluation_of_another_model(world: World) -> None:

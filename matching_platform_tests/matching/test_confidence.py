@@ -39,8 +39,15 @@ def test_the_threshold_is_the_lowest_that_keeps_the_promise(rows: list[tuple[flo
 
 @pytest.mark.parametrize(
     ("count", "wrong", "promised", "possible"),
-    [(0, 0, 0.9, False), (8, 0, 0.9, False), (10, 0, 0.9, True), (198, 0, 0.995, False), (199, 0, 0.995, True)]
-    + [(398, 1, 0.995, False), (399, 1, 0.995, True)],
+    [
+        (0, 0, 0.9, False),
+        (8, 0, 0.9, False),
+        (10, 0, 0.9, True),
+        (198, 0, 0.995, False),
+        (199, 0, 0.995, True),
+        (398, 1, 0.995, False),
+        (399, 1, 0.995, True),
+    ],
 )
 def test_too_few_settlements_promise_nothing(count: int, wrong: int, promised: float, possible: bool) -> None:
     right = np.arange(count) >= wrong

@@ -11,10 +11,10 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
+from matching_platform.learning.yardstick import evaluate
 from matching_platform.ledger.months import first_day, month_of
 from matching_platform.ledger.reading import Ledger
 from matching_platform.ledger.schema import PROPOSALS
-from matching_platform.learning.yardstick import evaluate
 from matching_platform.matching.history import credible
 from matching_platform.matching.matcher import Matcher, ModelError
 from matching_platform.matching.settlement import LARGEST_DISCOUNT, ROUNDING
@@ -62,7 +62,9 @@ def test_every_transfer_of_the_months_is_answered(
 
 def test_the_rows_of_one_transfer_agree(everything: pl.DataFrame, matcher: Matcher) -> None:
     shared = everything.group_by("transfer_id").agg(
-        pl.col("confidence", "decision", "evidence").n_unique(), nothing=pl.col("invoice_id").is_null().any(), rows=pl.len()
+        pl.col("confidence", "decision", "evidence").n_unique(),
+        nothing=pl.col("invoice_id").is_null().any(),
+        rows=pl.len(),
     )
     assert shared.filter(pl.max_horizontal("confidence", "decision", "evidence") != 1).is_empty()
     assert shared.filter(pl.col("nothing") & (pl.col("rows") > 1)).is_empty()
@@ -106,9 +108,7 @@ def open_before(ledger: Ledger, month: str) -> pl.DataFrame:
     return ledger.invoices.join(paid, on="invoice_id", how="left").select("invoice_id", kept.alias("open"))
 
 
-def test_no_invoice_is_settled_for_more_than_it_has_open(
-    everything: pl.DataFrame, small_ledger: Ledger
-) -> None:
+def test_no_invoice_is_settled_for_more_than_it_has_open(everything: pl.DataFrame, small_ledger: Ledger) -> None:
     months = small_ledger.transfers.select("transfer_id", month_of("booked_on").alias("month"))
     for (month,), part in everything.drop_nulls("invoice_id").join(months, on="transfer_id").group_by("month"):
         taken = part.group_by("invoice_id").agg(pl.col("amount").sum(), signs=pl.col("amount").sign().n_unique())
@@ -204,9 +204,13 @@ def test_open_amounts_bound_what_is_settled(matcher: Matcher) -> None:
         pytest.param([], [], id="nothing at all"),
         pytest.param([], [{}], id="no transfers"),
         pytest.param([{}, {"title": "FV 1 2 3"}], [], id="no invoices"),
-        pytest.param([{"title": "zażółć 株式会社 🧾 ١٢٣ \u202e\u0000"}], [{"number": "Ü/١٢٣/🧾", "amount": 3}], id="any unicode"),
+        pytest.param(
+            [{"title": "zażółć 株式会社 🧾 ١٢٣ \u202e\u0000"}], [{"number": "Ü/١٢٣/🧾", "amount": 3}], id="any unicode"
+        ),
         pytest.param([{"title": "9" * 140}], [{"number": "9" * 60}], id="digits only"),
-        pytest.param([{"counterparty_account": None, "counterparty_name": ""}], [{"counterparty_name": ""}], id="no names"),
+        pytest.param(
+            [{"counterparty_account": None, "counterparty_name": ""}], [{"counterparty_name": ""}], id="no names"
+        ),
         pytest.param([{"amount": 1}], [{"amount": 0}], id="an invoice of nothing"),
         pytest.param([{"amount": 10**15}], [{"amount": 10**15}, {"amount": -(10**15)}], id="very large"),
         pytest.param([{"currency": "EUR"}], [{"currency": "PLN"}], id="a currency never seen together"),
@@ -306,7 +310,12 @@ def test_a_model_is_never_overwritten(matcher: Matcher, tmp_path: Path) -> None:
 
 def test_the_version_names_the_content(matcher: Matcher, small_model: Path, tmp_path: Path) -> None:
     other = Matcher(
-        matcher.pairs, matcher.sets, matcher.memory, matcher.calibration, float(np.nextafter(matcher.auto_from, 2)), matcher.card
+        matcher.pairs,
+        matcher.sets,
+        matcher.memory,
+        matcher.calibration,
+        float(np.nextafter(matcher.auto_from, 2)),
+        matcher.card,
     )
     other.save(tmp_path / "other")
     assert Matcher.load(tmp_path / "other").card["version"] != matcher.card["version"]

@@ -12,7 +12,10 @@ from matching_platform.ledger.schema import MATCHES
 from matching_platform.matching.matcher import Matcher
 from matching_platform_tests.matching.worlds import invoices, transfers
 
-OPEN = [{"number": f"FV/2024/05/0{n}", "amount": 100_00 + 37 * n, "issued_on": date(2024, 5, n % 28 + 1)} for n in (113, 127, 131, 148, 152, 166)]
+OPEN = [
+    {"number": f"FV/2024/05/0{n}", "amount": 100_00 + 37 * n, "issued_on": date(2024, 5, day)}
+    for day, n in enumerate((113, 127, 131, 148, 159, 166), start=1)
+]
 WORTH = [int(row["amount"]) for row in OPEN]
 OTHERS = [
     {
@@ -22,7 +25,7 @@ OTHERS = [
         "counterparty_name": name,
         "counterparty_account": f"PL99{n:024}",
     }
-    for n, name in ((214, "Zakład Ślusarski Wiśniewski"), (233, "Hurtownia Bałtyk S.A."), (271, "Nowak i Synowie"))
+    for n, name in ((214, "Zakład Ślusarski Wiśniewski"), (233, "Hurtownia Bałtyk S.A."), (288, "Nowak i Synowie"))
 ]
 
 
@@ -46,16 +49,27 @@ def settled(matcher: Matcher, paid: list[dict[str, Any]], owed: list[dict[str, A
         pytest.param({"title": "za FV/2024/05/0127", "amount": WORTH[1]}, [1], id="number and amount"),
         pytest.param({"title": "fv 2024-5-127", "amount": WORTH[1]}, [1], id="number written otherwise"),
         pytest.param(
-            {"title": "FV/2024/05/0113 FV/2024/05/0131 FV/2024/05/0152", "amount": WORTH[0] + WORTH[2] + WORTH[4]},
+            {"title": "FV/2024/05/0113 FV/2024/05/0131 FV/2024/05/0159", "amount": WORTH[0] + WORTH[2] + WORTH[4]},
             [0, 2, 4],
             id="three named, the sum fits",
         ),
         pytest.param({"title": "zapłata", "amount": sum(WORTH)}, [0, 1, 2, 3, 4, 5], id="all that is open"),
         pytest.param({"title": "przelew", "amount": WORTH[3]}, [3], id="the amount alone, of a payer known"),
-        pytest.param({"title": "FV/2024/05/0148", "amount": WORTH[3], "counterparty_name": "ANNA KOWALSKA", "counterparty_account": "PL00"}, [3], id="paid from a private account"),
+        pytest.param(
+            {
+                "title": "FV/2024/05/0148",
+                "amount": WORTH[3],
+                "counterparty_name": "ANNA KOWALSKA",
+                "counterparty_account": "PL00",
+            },
+            [3],
+            id="paid from a private account",
+        ),
     ],
 )
-def test_the_right_invoices_are_settled_to_the_cent(matcher: Matcher, paid: dict[str, Any], expected: list[int]) -> None:
+def test_the_right_invoices_are_settled_to_the_cent(
+    matcher: Matcher, paid: dict[str, Any], expected: list[int]
+) -> None:
     assert settled(matcher, [paid], OPEN + OTHERS) == [{f"i{n + 1}": WORTH[n] for n in expected}]
 
 
@@ -87,7 +101,9 @@ def test_two_part_payments_close_an_invoice(matcher: Matcher) -> None:
 @pytest.mark.parametrize(
     "paid",
     [
-        pytest.param({"title": "wynagrodzenie 05/2024", "direction": "out", "counterparty_name": "Jan Nowak"}, id="wages"),
+        pytest.param(
+            {"title": "wynagrodzenie 05/2024", "direction": "out", "counterparty_name": "Jan Nowak"}, id="wages"
+        ),
         pytest.param({"title": "odsetki", "amount": 17, "counterparty_name": "BANK"}, id="interest"),
         pytest.param({"title": "FV/2019/01/0001", "amount": 7_77, "counterparty_name": "NIEZNANY"}, id="not ours"),
     ],
@@ -99,19 +115,26 @@ def test_what_pays_no_invoice_settles_nothing(matcher: Matcher, paid: dict[str, 
 
 def test_a_foreign_invoice_is_settled_whole_at_a_rate_that_history_tells(matcher: Matcher) -> None:
     """Five invoices in euro were paid in złoty before; the sixth is."""
-    owed = invoices(
-        *({"number": f"EX/24/{n:04}", "amount": 200_00 + 1111 * n, "currency": "EUR", "issued_on": date(2024, 4, n)} for n in range(1, 7))
+    sales = invoices(
+        *(
+            {"number": f"EX/24/{n:04}", "amount": 200_00 + 1111 * n, "currency": "EUR", "issued_on": date(2024, 4, n)}
+            for n in range(1, 7)
+        )
     )
-    worth = owed["amount"].to_list()
+    worth = sales["amount"].to_list()
     paid = transfers(
         *(
-            {"title": f"EX/24/{n:04}", "amount": round(worth[n - 1] * (4.30 + n / 1000)), "booked_on": date(2024, 4, 20 + n)}
+            {
+                "title": f"EX/24/{n:04}",
+                "amount": round(worth[n - 1] * (4.30 + n / 1000)),
+                "booked_on": date(2024, 4, 20 + n),
+            }
             for n in range(1, 6)
         ),
         {"title": "EX/24/0006", "amount": round(worth[5] * 4.31), "booked_on": date(2024, 5, 17)},
     )
     tags = [(f"t{n}", f"i{n}", worth[n - 1], date(2024, 4, 28)) for n in range(1, 6)]
-    ledger = Ledger(owed, paid, pl.DataFrame(tags, schema=MATCHES.schema, orient="row"))
+    ledger = Ledger(sales, paid, pl.DataFrame(tags, schema=MATCHES.schema, orient="row"))
     answered = matcher.match(ledger, ["2024-05"])
     assert answered.select("transfer_id", "invoice_id", "amount").rows() == [("t6", "i6", worth[5])]
 

@@ -38,7 +38,9 @@ def sets_of(lists: Lists, transfer: int = 0) -> tuple[Sets, list[frozenset[int]]
     return sets, [frozenset(pair_invoice[np.flatnonzero(mask)].tolist()) for mask in masks]
 
 
-NUMBERED = [{"number": f"FV/24/05/{n:04}", "amount": amount} for n, amount in enumerate(range(101_01, 120_01, 1_03), 120)]
+NUMBERED = [
+    {"number": f"FV/24/05/{n:04}", "amount": amount} for n, amount in enumerate(range(101_01, 120_01, 1_03), 120)
+]
 SUM = [0, *np.cumsum([row["amount"] for row in NUMBERED]).tolist()]
 CREDIT = {"number": "KOR/24/05/0001", "amount": -15_55}
 

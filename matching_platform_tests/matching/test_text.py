@@ -24,9 +24,7 @@ def rules_that_find(number: str, title: str) -> set[str]:
     lengths = {int(n) for name in ("number", "number without zeros") for n in abs(invoices[name].weight)}
     written = pl.select(text.remittance(folded(pl.lit(title)))).to_series()
     transfers = title_keys(written, lengths)
-    return {
-        rule for rule, (left, right) in RULES.items() if len(join(transfers[left].key, invoices[right].key)[0])
-    }
+    return {rule for rule, (left, right) in RULES.items() if len(join(transfers[left].key, invoices[right].key)[0])}
 
 
 @pytest.mark.parametrize(
