@@ -2,7 +2,6 @@
 
 import getpass
 import json
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -85,10 +84,16 @@ def train(
     matcher.save(model)
     _remove(model.with_name(f".{model.name}.checkpoint"))
     out.print(
-        f"Model written to {model}, trained until {until} in {time.perf_counter() - started:.0f} s.", highlight=False
+        f"Model written to {model}, trained until {until} in {time.perf_counter() - started:.0f} s.",
+        highlight=False,
+        soft_wrap=True,
     )
     out.print(_figures("Judged by itself, each transfer by a scorer that had not seen it", matcher.card["figures"]))
-    out.print(f"Next: matching-platform match {data} --model {model} --output proposals.parquet", highlight=False)
+    out.print(
+        f"Next: matching-platform match {data} --model {model} --output proposals.parquet",
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 @app.command()
@@ -159,7 +164,7 @@ def backtest(
         names = ("exact_paying", "f1", "stp_995", "auto_precision", "auto_share")
         table.add_row(row["month"], f"{row['transfers']:,.0f}", *(f"{row[name]:.3f}" for name in names))
     out.print(table)
-    out.print(f"Proposals, monthly figures and all figures lie in {output}.", highlight=False)
+    out.print(f"Proposals, monthly figures and all figures lie in {output}.", highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -323,9 +328,6 @@ def demo() -> None:
     from matching_platform import demo as sample
 
     sample.run(out)
-    sys.stdout.flush()
-    # DuckDB 2.0 lists every object of its own that is alive when the interpreter ends; nobody wants to read that here.
-    os._exit(0)
 
 
 @app.command()

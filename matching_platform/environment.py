@@ -55,7 +55,7 @@ DEFAULTS: Final[dict[str, dict[str, Any]]] = {
         "store": ".demo/store",
         "first_month": "2024-01",
         "last_month": "2024-12",
-        "port": 3000,
+        "port": 3456,
     },
     "staging": {},
     "production": {},

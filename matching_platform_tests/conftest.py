@@ -9,7 +9,7 @@ from matching_platform.ledger.reading import Ledger
 from matching_platform.ledger.validation import validate
 
 # Enough to learn what a number in a title means; a promise of 0.995 would need more transfers than that.
-MONTHS, TRANSFERS_PER_MONTH, PROMISED = 7, 180, 0.9
+MONTHS, TRANSFERS_PER_MONTH, PROMISED = 6, 200, 0.9
 
 
 @pytest.fixture(scope="session")
@@ -32,7 +32,7 @@ def small_model(small_ledger: Ledger, tmp_path_factory: pytest.TempPathFactory) 
     from matching_platform.learning.training import TrainingSettings
     from matching_platform.learning.walk import Learner
 
-    settings = TrainingSettings(promised_precision=PROMISED, folds=2, hidden=32)
+    settings = TrainingSettings(promised_precision=PROMISED, folds=2, hidden=32, batch_transfers=32)
     folder = tmp_path_factory.mktemp("small") / "model"
     Learner(small_ledger, settings).train(small_ledger.months()[-2], lambda *_: None).save(folder)
     return folder

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-import duckdb
-import ibis
 import polars as pl
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
@@ -18,6 +16,7 @@ from matching_platform.ledger.schema import RAW_TABLES, TABLES, Kind
 from matching_platform.warehouse.expressions import MONTH, fingerprints, keys, rows_of, taken
 
 if TYPE_CHECKING:
+    import duckdb
     from ibis.backends.duckdb import Backend
 
 _WAIT_FOR_OTHERS: Final = 60  # seconds; a month is written in well under one
@@ -114,6 +113,9 @@ class DuckWarehouse:
     def _connect(self, *, write: bool = False) -> Iterator["Backend"]:
         if not write and not self.path.exists():
             raise WarehouseError(f"there is no warehouse at {self.path}; load a folder of tables into it first")
+        # Imported here: once a module that types refer to holds it, DuckDB 2.0 reports itself as leaked at every exit.
+        import ibis
+
         patience = Retrying(
             retry=retry_if_exception(_is_busy),
             wait=wait_random_exponential(multiplier=0.05, max=1),
@@ -134,6 +136,8 @@ def raw_name(table: str) -> str:
 
 def _is_busy(error: BaseException) -> bool:
     """Whether another process, or another connection of this one, holds the file in a way that excludes us."""
+    import duckdb
+
     locked = isinstance(error, duckdb.IOException) and "lock" in str(error)
     return locked or (isinstance(error, duckdb.ConnectionException) and "different configuration" in str(error))
 
@@ -158,7 +162,7 @@ def _fitted(values: pl.Series, dtype: pl.DataType) -> pl.Series:
     return fitted if lossless else values.cast(pl.String, strict=False)
 
 
-def _replace(connection: duckdb.DuckDBPyConnection, table: str, months: list[str], rows: pl.DataFrame) -> None:
+def _replace(connection: "duckdb.DuckDBPyConnection", table: str, months: list[str], rows: pl.DataFrame) -> None:
     """Replaces `months` of `table` by `rows` in one transaction, widening columns that cannot hold them."""
     name = raw_name(table)
     connection.register("incoming", rows.to_arrow())

@@ -1,9 +1,10 @@
 """What is asked of a warehouse, as Ibis expressions that every backend shares."""
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-import ibis
-import ibis.expr.types as ir
+if TYPE_CHECKING:
+    import ibis.expr.types as ir
+
 
 # The partition that delivered a row. It is kept apart from the dates, which a bad month may not be able to tell.
 MONTH: Final = "month"
@@ -13,27 +14,29 @@ _BETWEEN: Final = "\x1f"
 _NULL: Final = "\x00"
 
 
-def fingerprints(table: ir.Table) -> ir.Table:
+def fingerprints(table: "ir.Table") -> "ir.Table":
     """One row a month: its number of rows and the sum of their hashes, whatever the order of the rows.
 
     Values are hashed as text, so that widening a column's type changes no month in which the values stayed the same.
     """
+    import ibis
+
     values = [table[name].cast("string").fill_null(_NULL) for name in sorted(table.columns) if name != MONTH]
     hashed = table.mutate(hash=ibis.literal(_BETWEEN).join(values).hash() & _HASH_BITS)
     return hashed.group_by(MONTH).agg(rows=hashed.count(), hash=hashed.hash.sum())
 
 
-def rows_of(table: ir.Table, month: str) -> ir.Table:
+def rows_of(table: "ir.Table", month: str) -> "ir.Table":
     """The rows that `month` delivered, without the partition."""
     return table.filter(table[MONTH] == month).drop(MONTH)
 
 
-def keys(table: ir.Table, key: str) -> ir.Table:
+def keys(table: "ir.Table", key: str) -> "ir.Table":
     """The distinct keys of all months, without surrounding blanks."""
     return table.select(key=table[key].cast("string").strip()).distinct()
 
 
-def taken(table: ir.Table, key: str, month: str) -> ir.Table:
+def taken(table: "ir.Table", key: str, month: str) -> "ir.Table":
     """The keys of `month` that an earlier month has already."""
     return keys(table.filter(table[MONTH] == month), key).semi_join(
         keys(table.filter(table[MONTH] < month), key), "key"

@@ -1,0 +1,81 @@
+"""Labelled pairs hold the truth of a month, from what was known in it."""
+
+import numpy as np
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+
+from matching_platform.ledger.months import first_day, month_of
+from matching_platform.ledger.reading import Ledger
+from matching_platform.learning.examples import credible_tags, examples_of, label_month
+from matching_platform.matching.features import CONTEXT_FEATURES, PAIR_FEATURES
+
+
+@pytest.fixture(scope="module")
+def month(small_ledger: Ledger) -> str:
+    return small_ledger.months()[2]
+
+
+@pytest.fixture(scope="module")
+def labelled(small_ledger: Ledger, month: str) -> pl.DataFrame:
+    return label_month(small_ledger, month)
+
+
+def test_every_tagged_transfer_of_the_month_has_a_head_and_its_pairs(
+    labelled: pl.DataFrame, small_ledger: Ledger, month: str
+) -> None:
+    booked = small_ledger.transfers.filter(month_of("booked_on") == month)
+    tagged = booked.join(credible_tags(small_ledger), on="transfer_id", how="semi")
+    heads = labelled.filter(pl.col("invoice_id").is_null())
+    assert 0 < len(heads) < len(booked), "some of the sample are not tagged"
+    assert sorted(heads["transfer_id"]) == sorted(tagged["transfer_id"])
+    assert not labelled.select("transfer_id", "invoice_id").is_duplicated().any()
+
+
+def test_labels_are_the_tags(labelled: pl.DataFrame, small_ledger: Ledger) -> None:
+    tags = credible_tags(small_ledger).join(labelled, on="transfer_id", how="semi")
+    paid = tags.drop_nulls("invoice_id")
+    pairs = labelled.filter(pl.col("invoice_id").is_not_null())
+    heads = labelled.filter(pl.col("invoice_id").is_null())
+    right = set(pairs.filter("label").select("transfer_id", "invoice_id").iter_rows())
+    assert right <= set(paid.select("transfer_id", "invoice_id").iter_rows())
+    assert len(right) + heads["missed"].sum() == len(paid.unique(["transfer_id", "invoice_id"]))
+    assert set(heads.filter("label")["transfer_id"]) == set(tags["transfer_id"]) - set(paid["transfer_id"])
+    assert heads["missed"].sum() < 0.1 * len(paid), "candidates hold nearly everything"
+
+
+def test_the_future_is_not_seen(labelled: pl.DataFrame, small_ledger: Ledger, month: str) -> None:
+    after = first_day(small_ledger.months()[3])
+    booked = small_ledger.transfers.filter(pl.col("booked_on") < after)
+    past = Ledger(
+        small_ledger.invoices.filter(pl.col("issued_on") < after),
+        booked,
+        small_ledger.matches.join(booked, on="transfer_id", how="semi"),
+    )
+    assert_frame_equal(label_month(past, month), labelled, check_exact=True)
+
+
+def test_the_order_of_rows_is_of_no_matter(labelled: pl.DataFrame, small_ledger: Ledger, month: str) -> None:
+    tables = (small_ledger.invoices, small_ledger.transfers, small_ledger.matches)
+    shuffled = Ledger(*(table.sample(fraction=1, shuffle=True, seed=1) for table in tables))
+    assert_frame_equal(label_month(shuffled, month), labelled, check_exact=True)
+
+
+def test_a_month_without_tags_teaches_nothing(small_ledger: Ledger, month: str) -> None:
+    untagged = Ledger(small_ledger.invoices, small_ledger.transfers, small_ledger.matches.head(0))
+    assert label_month(untagged, month).is_empty()
+    assert label_month(small_ledger, "1999-01").is_empty()
+
+
+def test_examples_are_the_same_rows_as_arrays(small_ledger: Ledger, labelled: pl.DataFrame) -> None:
+    other = label_month(small_ledger, small_ledger.months()[1])
+    data = examples_of([other, labelled])
+    heads = pl.concat([other, labelled]).filter(pl.col("invoice_id").is_null())
+    assert data.transfer_id.to_list() == heads["transfer_id"].to_list()
+    assert data.paying.tolist() == (~heads["label"]).to_list()
+    assert data.lists.pair.shape == (len(data.label), len(PAIR_FEATURES))
+    assert data.lists.context.shape == (len(heads), len(CONTEXT_FEATURES))
+    assert (np.diff(data.lists.pairs.transfer) >= 0).all()
+    right = np.bincount(data.lists.pairs.transfer, data.label, len(heads))
+    assert (right[~data.paying] == 0).all()
+    assert (right[data.paying & data.complete] > 0).all()

@@ -1,0 +1,222 @@
+"""The commands of the contract, and one line for every error of input."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from typer.testing import CliRunner
+
+from matching_platform import cli
+from matching_platform.ledger.months import month_of
+from matching_platform.ledger.proposals import read_proposals
+from matching_platform.ledger.reading import Ledger
+from matching_platform.ledger.schema import PROPOSALS
+from matching_platform.matching.matcher import Matcher
+
+RAW = ("invoices", "transfers", "matches", "audit")
+
+
+@pytest.fixture
+def data(tmp_path: Path, sample: dict[str, pl.DataFrame]) -> Path:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for name in RAW:
+        sample[name].write_parquet(folder / f"{name}.parquet")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def proposals(small_model: Path, sample: dict[str, pl.DataFrame], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """proposals.parquet of the last month, with the truth beside it."""
+    folder = tmp_path_factory.mktemp("matched")
+    for name in RAW:
+        sample[name].write_csv(folder / f"{name}.csv")
+    last = max(sample["transfers"].select(month_of("booked_on")).to_series())
+    ran("match", folder, "--model", small_model, "--output", folder / "proposals.parquet", "--from", last)
+    return folder / "proposals.parquet"
+
+
+def ran(*arguments: object) -> str:
+    """The output of a command that succeeds."""
+    result = CliRunner().invoke(cli.app, [str(argument) for argument in arguments])
+    assert result.exit_code == 0, result.output
+    assert result.exception is None
+    return result.output
+
+
+def refused(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: object) -> str:
+    """The one line that `main` ends with, at exit code 2."""
+    monkeypatch.setattr(sys, "argv", ["matching-platform", *map(str, arguments)])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 2
+    told = capsys.readouterr().err.strip().splitlines()
+    assert len(told) == 1, told
+    return told[0]
+
+
+# Commands
+
+
+def test_train_writes_a_model_that_matches(data: Path, tmp_path: Path, small_ledger: Ledger) -> None:
+    until = small_ledger.months()[1]
+    said = ran("train", data, "--until", until, "--model", tmp_path / "model")
+    assert f"trained until {until}" in said
+    assert Matcher.load(tmp_path / "model").card["trained_until"] == until
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "model"], "no checkpoint stays"
+
+
+def test_match_without_months_takes_all_transfers(data: Path, tmp_path: Path, small_model: Path) -> None:
+    output = tmp_path / "new" / "p.parquet"
+    ran("match", data, "--model", small_model, "--output", output)
+    raw = pl.read_parquet(output)
+    assert raw.schema["amount"] == pl.Decimal(18, 2)
+    assert set(raw["transfer_id"]) == set(pl.read_parquet(data / "transfers.parquet")["transfer_id"])
+
+
+def test_match_takes_the_months_asked_for(proposals: Path, small_ledger: Ledger) -> None:
+    last = small_ledger.transfers.filter(month_of("booked_on") == small_ledger.months()[-1])
+    assert set(read_proposals(proposals)["transfer_id"]) == set(last["transfer_id"])
+
+
+def test_backtest_writes_proposals_and_figures(data: Path, tmp_path: Path, small_ledger: Ledger) -> None:
+    month, output = small_ledger.months()[2], tmp_path / "walk"
+    ran("backtest", data, "--from", month, "--to", month, "--output", output)
+    assert read_proposals(output / "proposals.parquet").schema == PROPOSALS
+    assert pl.read_csv(output / "months.csv")["month"].to_list() == [month]
+    booked = small_ledger.transfers.filter(month_of("booked_on") == month)
+    figures = json.loads((output / "figures.json").read_text())["figures"]
+    assert 0 < figures["transfers"] <= len(booked)
+
+
+def test_evaluate_tells_people_and_machines_the_same(proposals: Path) -> None:
+    truth = proposals.parent / "audit.csv"
+    told = json.loads(ran("evaluate", proposals, "--truth", truth, "--json"))
+    assert {"exact", "exact_paying", "f1", "stp_995", "ece", "amount_exact"} <= set(told["figures"])
+    table = ran("evaluate", proposals, "--truth", truth)
+    assert f"{told['figures']['exact_paying']:.4f}" in table
+    assert "foreign" in table, "the breakdown by kind"
+
+
+def test_explain_says_why(proposals: Path) -> None:
+    for decision, words in (("auto", "booked unattended"), ("none", "settles nothing")):
+        first = read_proposals(proposals).filter(decision=decision).row(0, named=True)
+        for more in ([], ["--data", proposals.parent]):
+            said = ran("explain", proposals, first["transfer_id"], *more)
+            assert words in said
+            assert first["evidence"][0].removeprefix("against: ") in " ".join(said.split())
+
+
+# Errors
+
+
+def change(name: str, edit: Callable[[pl.DataFrame], pl.DataFrame]) -> Callable[[Path], object]:
+    def edited(folder: Path) -> None:
+        frame = pl.read_parquet(folder / f"{name}.parquet")
+        (folder / f"{name}.parquet").unlink()
+        edit(frame.with_columns(pl.all().cast(pl.String))).write_csv(folder / f"{name}.csv")
+
+    return edited
+
+
+def second(column: str, value: str | None) -> Callable[[pl.DataFrame], pl.DataFrame]:
+    """The second row's `column` becomes `value`."""
+    put = pl.when(pl.int_range(pl.len()) == 1).then(pl.lit(value)).otherwise(pl.col(column))
+    return lambda frame: frame.with_columns(put.alias(column))
+
+
+@pytest.mark.parametrize(
+    ("fault", "file", "told"),
+    [
+        (change("transfers", lambda t: t.drop("title")), "transfers.csv", "column title: the column is missing"),
+        (change("invoices", second("currency", "EURO")), "invoices.csv", "row 2, column currency: 'EURO' is not"),
+        (change("invoices", second("amount", "1.234,50")), "invoices.csv", "row 2, column amount: '1.234,50' is not"),
+        (change("invoices", second("invoice_id", None)), "invoices.csv", "row 2, column invoice_id: is missing"),
+        (change("transfers", lambda t: pl.concat([t, t.head(1)])), "transfers.csv", "appears more than once"),
+        (change("transfers", second("booked_on", "31.12.2024")), "transfers.csv", "row 2, column booked_on"),
+        (change("transfers", second("amount", "-5")), "transfers.csv", "row 2, column amount: '-5' is not above zero"),
+        (change("matches", second("transfer_id", "ghost")), "matches.csv", "row 2, column transfer_id: 'ghost'"),
+        (lambda folder: (folder / "matches.parquet").write_bytes(b"no"), "matches.parquet", "cannot be read"),
+        (lambda folder: (folder / "invoices.parquet").unlink(), "data", "holds neither invoices.parquet nor"),
+    ],
+)
+def test_bad_tables_end_with_one_line(
+    data: Path,
+    small_model: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    fault: Callable[[Path], object],
+    file: str,
+    told: str,
+) -> None:
+    fault(data)
+    output = tmp_path / "p.parquet"
+    line = refused(capsys, monkeypatch, "match", data, "--model", small_model, "--output", output)
+    assert file in line
+    assert told in line
+    assert not output.exists()
+
+
+REQUESTS: list[tuple[list[str], str]] = [
+    (["match", "{data}", "--model", "{data}", "--output", "{out}"], "holds no usable model"),
+    (["match", "{data}", "--model", "{none}", "--output", "{out}"], "holds no usable model"),
+    (["match", "{none}", "--model", "{model}", "--output", "{out}"], "is not a folder"),
+    (["match", "{data}", "--model", "{model}", "--output", "{out}", "--from", "2024-13"], "'2024-13' is not a month"),
+    (
+        ["match", "{data}", "--model", "{model}", "--output", "{out}", "--from", "2031-01", "--to", "2030-01"],
+        "later than",
+    ),
+    (
+        ["match", "{data}", "--model", "{model}", "--output", "{out}", "--from", "1999-01", "--to", "1999-02"],
+        "no transfer",
+    ),
+    (["train", "{data}", "--until", "May", "--model", "{out}"], "'May' is not a month"),
+    (["train", "{data}", "--until", "1999-01", "--model", "{out}"], "no transfer was booked up to 1999-01"),
+    (["train", "{data}", "--until", "2023-02", "--model", "{model}"], "exists already"),
+    (["backtest", "{data}", "--from", "1999-01", "--to", "1999-02", "--output", "{out}"], "no transfer"),
+    (["evaluate", "{none}", "--truth", "{data}/audit.parquet"], "cannot be read"),
+    (["evaluate", "{proposals}", "--truth", "{none}"], "cannot be read"),
+    (["explain", "{proposals}", "ghost"], "holds no transfer 'ghost'"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "told"), REQUESTS)
+def test_what_cannot_be_done_ends_with_one_line(
+    data: Path,
+    small_model: Path,
+    proposals: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    told: str,
+) -> None:
+    paths: dict[str, Any] = {"data": data, "model": small_model, "proposals": proposals}
+    paths |= {"none": tmp_path / "nowhere", "out": tmp_path / "out"}
+    assert told in refused(capsys, monkeypatch, *(argument.format(**paths) for argument in arguments))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("arguments", [["mach"], ["match"], ["models", "promot"], ["train", "x", "--untl", "2024-01"]])
+def test_a_typo_is_told(arguments: list[str]) -> None:
+    result = CliRunner().invoke(cli.app, arguments)
+    assert result.exit_code == 2
+    assert "Traceback" not in result.output
+
+
+def test_the_installed_command_refuses_in_one_line(tmp_path: Path) -> None:
+    """Through the real console script, as a shell sees it."""
+    script = Path(sys.executable).with_name("matching-platform")
+    (tmp_path / "invoices.csv").write_text("invoice_id\n1\n")
+    ended = subprocess.run(
+        [script, "train", tmp_path, "--until", "2024-01", "--model", tmp_path / "m"], capture_output=True, text=True
+    )
+    assert ended.returncode == 2
+    assert ended.stdout == ""
+    assert ended.stderr == f"error: {tmp_path}/invoices.csv: column number: the column is missing\n"
