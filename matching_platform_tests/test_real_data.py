@@ -5,11 +5,11 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from matching_platform.ledger.months import month_of, months_between
-from matching_platform.ledger.reading import Ledger, read_file, read_ledger
 from matching_platform.learning import rules
 from matching_platform.learning.examples import label_month
 from matching_platform.learning.yardstick import evaluate
+from matching_platform.ledger.months import month_of, months_between
+from matching_platform.ledger.reading import Ledger, read_file, read_ledger
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason="the data sets are not at hand")

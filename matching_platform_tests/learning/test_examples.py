@@ -5,9 +5,9 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
+from matching_platform.learning.examples import credible_tags, examples_of, label_month
 from matching_platform.ledger.months import first_day, month_of
 from matching_platform.ledger.reading import Ledger
-from matching_platform.learning.examples import credible_tags, examples_of, label_month
 from matching_platform.matching.features import CONTEXT_FEATURES, PAIR_FEATURES
 
 

@@ -2,11 +2,11 @@
 
 import pytest
 
-from matching_platform.ledger.months import month_of
-from matching_platform.ledger.reading import Ledger
 from matching_platform.learning import walk
 from matching_platform.learning.training import TrainingSettings
 from matching_platform.learning.walk import Learner, up_to
+from matching_platform.ledger.months import month_of
+from matching_platform.ledger.reading import Ledger
 
 QUICK = TrainingSettings(folds=2, hidden=8, pair_epochs=1, set_epochs=1)
 
