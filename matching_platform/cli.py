@@ -186,6 +186,11 @@ def evaluate(
         raise
     except ValueError as error:
         raise UsageError(f"{truth}: {error}") from error
+    unanswered = evaluation.outcomes["decision"].null_count()
+    if unanswered:
+        err.print(
+            f"{unanswered:,} transfers of {truth} have no proposal and count as wrong.", highlight=False, soft_wrap=True
+        )
     if as_json:
         sys.stdout.write(json.dumps(evaluation.to_dict(), indent=2) + "\n")
         return

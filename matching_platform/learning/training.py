@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +30,10 @@ from matching_platform.matching.settlement import Sets, propose, set_context
 
 Progress = Callable[[str, float], None]
 
+# A few hundred transfers in batches of 256 made too few steps to learn from.
+_STEPS_AN_EPOCH: Final = 24
+_SMALLEST_BATCH: Final = 16
+
 
 @dataclass(frozen=True)
 class TrainingSettings:
@@ -41,7 +46,7 @@ class TrainingSettings:
     set_epochs: int = 16
     learning_rate: float = 3e-3
     weight_decay: float = 1e-2
-    batch_transfers: int = 256
+    batch_transfers: int = 256  # at most; fewer where an epoch would have less than 24 steps
     seed: int = 7
 
 
@@ -183,17 +188,18 @@ def _fit(
     first = np.searchsorted(task.owner, np.arange(len(task.nothing)))
     count = np.searchsorted(task.owner, np.arange(len(task.nothing)), "right") - first
     optimizer = torch.optim.AdamW(scorer.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
-    steps = epochs * max(1, -(-len(transfers) // settings.batch_transfers))
+    size = min(settings.batch_transfers, max(_SMALLEST_BATCH, len(transfers) // _STEPS_AN_EPOCH))
+    steps = epochs * -(-len(transfers) // size)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, settings.learning_rate, total_steps=steps)
     target, nothing = torch.from_numpy(task.target), torch.from_numpy(task.nothing)
     scorer.train()
     for epoch in range(epochs):
         shuffled = generator.permutation(transfers)
-        for start in range(0, len(shuffled), settings.batch_transfers):
-            batch = shuffled[start : start + settings.batch_transfers]
-            size = count[batch]
-            owner = np.repeat(np.arange(len(batch)), size)
-            rows = np.repeat(first[batch], size) + np.arange(size.sum()) - np.repeat(np.cumsum(size) - size, size)
+        for start in range(0, len(shuffled), size):
+            batch = shuffled[start : start + size]
+            many = count[batch]
+            owner = np.repeat(np.arange(len(batch)), many)
+            rows = np.repeat(first[batch], many) + np.arange(many.sum()) - np.repeat(np.cumsum(many) - many, many)
             ragged = Ragged(torch.from_numpy(owner).to(device()), len(batch))
             logit, logit_nothing = scorer(task.rows[rows].to(device()), task.context[batch].to(device()), ragged)
             loss = _loss(task, logit, logit_nothing, target[rows].to(device()), nothing[batch].to(device()), ragged)

@@ -18,8 +18,10 @@ def keyed_transfers(transfers: pl.DataFrame) -> pl.DataFrame:
 
 
 def keyed_invoices(invoices: pl.DataFrame) -> pl.DataFrame:
-    """`invoices` with the counterparty's keys; `counterparty_tax_id` becomes one as well."""
+    """`invoices` with the counterparty's keys; its tax id, the number and the reference are folded as titles are."""
     return invoices.with_columns(
+        number=folded(pl.col("number")),
+        reference=folded(pl.col("reference")),
         counterparty_folded=folded(pl.col("counterparty_name")),
         counterparty_account_key=account_key(pl.col("counterparty_account")),
         counterparty_tax_id=account_key(pl.col("counterparty_tax_id")),
