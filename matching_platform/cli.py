@@ -14,10 +14,13 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
-from matching_platform.ledger.months import month_of, months_between, parse_month
+from matching_platform.ledger.money import MINOR_UNITS
+from matching_platform.ledger.months import month_of, parse_month
 from matching_platform.ledger.proposals import read_proposals, write_proposals
 from matching_platform.ledger.reading import Ledger, read_file, read_ledger, table_path
+from matching_platform.ledger.schema import RAW_TABLES
 from matching_platform.ledger.validation import LedgerError
 
 app = typer.Typer(
@@ -30,7 +33,9 @@ models = typer.Typer(
     help="The models of the store: which there are, which is champion, promote and roll back.", no_args_is_help=True
 )
 app.add_typer(models, name="models")
-out, err = Console(), Console(stderr=True)
+# Ids, numbers and titles may hold anything: no text is read as markup here, and styles are given by `Text`.
+out = Console(markup=False, emoji=False, highlight=False)
+err = Console(markup=False, emoji=False, highlight=False, stderr=True)
 
 Data = Annotated[
     Path, typer.Argument(help="Folder with invoices, transfers and matches, as .parquet or .csv", show_default=False)
@@ -48,19 +53,46 @@ def main() -> None:
     try:
         app()
     except _expected() as error:
-        line = " ".join(str(error).split())
-        err.print(f"error: {line}", soft_wrap=True, highlight=False, markup=False, style="red")
+        err.print(f"error: {' '.join(_told(error).split())}", soft_wrap=True, style="red")
         sys.exit(2)
 
 
 def _expected() -> tuple[type[Exception], ...]:
-    """Errors that are the user's to mend and say all in one line; looked up only when one is raised."""
+    """Errors that are the user's to mend; looked up only when one is raised."""
+    from pydantic import ValidationError
+    from pydantic_settings import SettingsError
+
     from matching_platform.delivery.rollout import RolloutError
     from matching_platform.environment import NotConfiguredError
+    from matching_platform.learning.split import SplitError
     from matching_platform.matching.matcher import ModelError
     from matching_platform.store.files import StoreError
+    from matching_platform.warehouse.duck import WarehouseError
 
-    return (LedgerError, ModelError, StoreError, RolloutError, NotConfiguredError, UsageError, OSError)
+    ours = (
+        LedgerError,
+        ModelError,
+        NotConfiguredError,
+        RolloutError,
+        SplitError,
+        StoreError,
+        UsageError,
+        WarehouseError,
+    )
+    return (*ours, OSError, SettingsError, ValidationError)
+
+
+def _told(error: Exception) -> str:
+    """What an error says; of settings that are refused, the first one by the name of its variable."""
+    from pydantic import ValidationError
+
+    from matching_platform.environment import PREFIX
+
+    if not isinstance(error, ValidationError):
+        return str(error)
+    first = error.errors()[0]
+    name = PREFIX + "__".join(map(str, first["loc"])).upper()
+    return f"{name}: {first['msg']}, not '{first['input']}'"
 
 
 @app.command()
@@ -70,30 +102,24 @@ def train(
     model: Annotated[Path, typer.Option(help="Folder of the new model; must not exist yet")],
 ) -> None:
     """Learn from a company's tags and write one model folder."""
+    from matching_platform.learning.training import TooLittleError
     from matching_platform.learning.walk import Learner
 
     _month(until)
     if model.exists():
         raise UsageError(f"{model} exists already; name a new folder, or remove it first")
+    _check_can_hold(model)
     ledger, started = read_ledger(data), time.perf_counter()
     with _progress() as tell:
         try:
             matcher = Learner(ledger).train(until, tell, model.with_name(f".{model.name}.checkpoint"))
-        except ValueError as error:
+        except TooLittleError as error:
             raise UsageError(f"{data}: {error}") from error
     matcher.save(model)
     _remove(model.with_name(f".{model.name}.checkpoint"))
-    out.print(
-        f"Model written to {model}, trained until {until} in {time.perf_counter() - started:.0f} s.",
-        highlight=False,
-        soft_wrap=True,
-    )
+    _say(f"Model written to {model}, trained until {until} in {time.perf_counter() - started:.0f} s.")
     out.print(_figures("Judged by itself, each transfer by a scorer that had not seen it", matcher.card["figures"]))
-    out.print(
-        f"Next: matching-platform match {data} --model {model} --output proposals.parquet",
-        highlight=False,
-        soft_wrap=True,
-    )
+    _say(f"Next: matching-platform match {data} --model {model} --output proposals.parquet")
 
 
 @app.command()
@@ -107,6 +133,11 @@ def match(
     """Propose, for each transfer, the invoices it settles."""
     from matching_platform.matching.matcher import Matcher
 
+    if output.is_dir():
+        raise UsageError(f"{output} is a folder; name a file in it, for instance {output / 'proposals.parquet'}")
+    if output.suffix == ".csv":
+        raise UsageError(f"{output}: proposals are written as Parquet; name {output.with_suffix('.parquet')}")
+    _check_can_hold(output)
     matcher, ledger = Matcher.load(model), read_ledger(data)
     months = _months(ledger, first, last)
     started = time.perf_counter()
@@ -132,8 +163,10 @@ def backtest(
 ) -> None:
     """Walk forward: before each month learn from all before it, match it, and judge by what people tagged."""
     from matching_platform.learning import walk
+    from matching_platform.learning.training import TooLittleError
     from matching_platform.learning.yardstick import evaluate as judge
 
+    _check_can_hold(output / "proposals.parquet")
     ledger = read_ledger(data)
     months = _months(ledger, first, last)
     truth, transfers = _truth_of(data, ledger), ledger.transfers
@@ -148,7 +181,7 @@ def backtest(
                     rows.append({"month": month, **judge(proposals, wanted, transfers, ledger.invoices).figures})
                 write_proposals(pl.concat(parts), output / "proposals.parquet")
                 pl.DataFrame(rows).write_csv(output / "months.csv")
-        except ValueError as error:
+        except TooLittleError as error:
             raise UsageError(f"{data}: {error}") from error
     if not rows:
         raise UsageError(
@@ -164,7 +197,7 @@ def backtest(
         names = ("exact_paying", "f1", "stp_995", "auto_precision", "auto_share")
         table.add_row(row["month"], f"{row['transfers']:,.0f}", *(f"{row[name]:.3f}" for name in names))
     out.print(table)
-    out.print(f"Proposals, monthly figures and all figures lie in {output}.", highlight=False, soft_wrap=True)
+    _say(f"Proposals, monthly figures and all figures lie in {output}.")
 
 
 @app.command()
@@ -180,17 +213,13 @@ def evaluate(
 
     beside = {name: table_path(truth.parent, name) for name in ("transfers", "invoices")}
     transfers, invoices = (read_file(path, name) if path else None for name, path in beside.items())
-    try:
-        evaluation = judge(read_proposals(proposals), read_file(truth, "audit"), transfers, invoices)
-    except LedgerError:
-        raise
-    except ValueError as error:
-        raise UsageError(f"{truth}: {error}") from error
+    proposed, wanted = read_proposals(proposals), read_file(truth, "audit")
+    if wanted.is_empty():
+        raise UsageError(f"{truth} holds no transfer; give the audit, or matches of the months that were matched")
+    evaluation = judge(proposed, wanted, transfers, invoices)
     unanswered = evaluation.outcomes["decision"].null_count()
     if unanswered:
-        err.print(
-            f"{unanswered:,} transfers of {truth} have no proposal and count as wrong.", highlight=False, soft_wrap=True
-        )
+        err.print(f"{unanswered:,} transfers of {truth} have no proposal and count as wrong.", soft_wrap=True)
     if as_json:
         sys.stdout.write(json.dumps(evaluation.to_dict(), indent=2) + "\n")
         return
@@ -218,28 +247,23 @@ def explain(
     tables = read_ledger(data) if data else None
     if tables:
         for transfer in tables.transfers.filter(pl.col("transfer_id") == transfer_id).iter_rows(named=True):
-            out.print(
-                f"{transfer['booked_on']}  {transfer['amount'] / 100:,.2f} {transfer['currency']} {transfer['direction']}"
-                f"  {transfer['counterparty_name']}\n“{transfer['title']}”\n",
-                highlight=False,
-                markup=False,
+            _say(
+                f"{transfer['booked_on']}  {_money(transfer['amount'])} {transfer['currency']} {transfer['direction']}"
+                f"  {transfer['counterparty_name']}\n“{transfer['title']}”\n"
             )
         rows = rows.join(tables.invoices.drop("amount"), on="invoice_id", how="left")
     first = rows.row(0, named=True)
     meaning = {"auto": "may be booked unattended", "review": "proposed, a person decides", "none": "settles nothing"}
-    out.print(
-        f"[bold]{transfer_id}[/bold]: {meaning[first['decision']]}, confidence {first['confidence']:.4f}",
-        highlight=False,
-    )
+    _say((transfer_id, "bold"), f": {meaning[first['decision']]}, confidence {first['confidence']:.4f}")
     if first["decision"] != "none":
         shown = ("invoice_id", "amount", *(("number", "counterparty_name", "issued_on") if tables else ()))
         table = Table(*(name.replace("_", " ") for name in shown))
         for row in rows.iter_rows(named=True):
-            table.add_row(*(f"{row[name] / 100:,.2f}" if name == "amount" else str(row[name]) for name in shown))
+            table.add_row(*(_money(row[name]) if name == "amount" else _cell(row[name]) for name in shown))
         out.print(table)
     for statement in first["evidence"]:
         sign = "−" if statement.startswith("against: ") else "·" if statement.startswith("runner-up") else "+"
-        out.print(f"  {sign} {statement.removeprefix('against: ')}", highlight=False, markup=False)
+        out.print(f"  {sign} {statement.removeprefix('against: ')}")
 
 
 @models.command("list")
@@ -249,7 +273,7 @@ def list_models() -> None:
     for model in _registry().models():
         table.add_row(
             model.manifest.version.name,
-            f"[green]{model.status}[/green]" if model.status == "champion" else model.status,
+            Text(model.status, "green" if model.status == "champion" else ""),
             str(_card(model.manifest.version)["trained_until"]),
             str(len(model.promotions)),
         )
@@ -262,25 +286,20 @@ def show_model(
 ) -> None:
     """A model's card and what became of it."""
     model = _registry().show(version)
-    out.print(f"[bold]{model.manifest.version.name}[/bold], {model.status}")
+    _say((model.manifest.version.name, "bold"), f", {model.status}")
     out.print_json(data=_card(model.manifest.version))
     for promotion in model.promotions:
-        out.print(
-            f"{promotion.time:%Y-%m-%d %H:%M} {promotion.action} by {promotion.actor}: {promotion.reason}", markup=False
-        )
+        out.print(f"{promotion.time:%Y-%m-%d %H:%M} {promotion.action} by {promotion.actor}: {promotion.reason}")
 
 
 @models.command("history")
 def history() -> None:
     """Every promotion and rollback, the first one first; the last one is in force."""
     for entry in _registry().history():
-        out.print(
-            f"[bold]{entry.number}[/bold]  {entry.time:%Y-%m-%d %H:%M} UTC  {entry.action}  [bold]{entry.model.name}[/bold]"
-            f"  by {entry.actor}",
-            highlight=False,
-        )
+        when = f"  {entry.time:%Y-%m-%d %H:%M} UTC  {entry.action}  "
+        _say((str(entry.number), "bold"), when, (entry.model.name, "bold"), f"  by {entry.actor}")
         for reason in entry.reason.split("; "):
-            out.print(f"     {reason}", highlight=False, markup=False)
+            out.print(f"     {reason}")
 
 
 Reason = Annotated[str, typer.Option(help="Why; it stays in the record")]
@@ -293,11 +312,19 @@ def rollback(
     to: Annotated[str | None, typer.Option(help="The model to go back to; the champion before by default")] = None,
     actor: Actor = None,
 ) -> None:
-    """Make an earlier champion champion again, after it has loaded and answered; no training."""
+    """Make an earlier champion champion again, after it has loaded and answered, and serve it; no training."""
+    from matching_platform.defs.promotion import roll_out
     from matching_platform.delivery.probe import answers
+    from matching_platform.environment import Platform, load
 
-    promotion = _registry().rollback(actor=actor or getpass.getuser(), reason=reason, check=answers, to=to)
-    out.print(f"{promotion.model.name} is champion again (promotion {promotion.number}).", highlight=False)
+    platform = Platform(load())
+    promotion = platform.registry.rollback(actor=actor or getpass.getuser(), reason=reason, check=answers, to=to)
+    _say(f"{promotion.model.name} is champion again (promotion {promotion.number}).")
+    deployed = roll_out(platform, promotion.model)
+    if deployed:
+        _say(f"Model {deployed.version} answers at {deployed.url}.")
+    else:
+        _say("It was never rolled out, so the service is as it was; materialize `bento`, `image` and `deployment`.")
 
 
 @models.command("promote")
@@ -307,15 +334,13 @@ def promote(
     actor: Actor = None,
 ) -> None:
     """Make the newest evaluated model champion, if every blocking check of its own evaluation passed."""
-    import dagster as dg
-
-    from matching_platform.defs import gate
+    from matching_platform.defs import gate, local
     from matching_platform.environment import Platform, load
 
     platform = Platform(load())
     model = platform.registry.show(version).manifest.version
     asked = gate.newest(platform)
-    with dg.DagsterInstance.get() as instance:
+    with local.instance(local.home()) as instance:
         found = gate.hurdles(platform, instance, asked.candidate if asked else None)
     if asked and asked.examined.model != model:
         found.insert(0, f"the newest evaluation is of model {asked.examined.model.name}, not of {model.name}")
@@ -324,7 +349,7 @@ def promote(
     promotion = platform.registry.promote(
         model, asked.version, actor or getpass.getuser(), reason, expected_last=asked.examined.promotion
     )
-    out.print(f"{promotion.model.name} is champion (promotion {promotion.number}).", highlight=False)
+    _say(f"{promotion.model.name} is champion (promotion {promotion.number}).")
 
 
 @app.command()
@@ -332,7 +357,28 @@ def demo() -> None:
     """Run the whole platform on a sample company, and say what came of it; a second run does only what is left."""
     from matching_platform import demo as sample
 
-    sample.run(out)
+    if not sample.run(Console()):
+        raise typer.Exit(1)
+
+
+@app.command()
+def load(data: Data) -> None:
+    """Check a folder of tables and load it into the warehouse; months that are there already are replaced."""
+    from matching_platform.environment import Platform
+    from matching_platform.environment import load as settings
+
+    ledger, platform = read_ledger(data), Platform(settings())
+    platform.warehouse.load_folder(data)
+    booked = ledger.matches.join(ledger.transfers.select("transfer_id", "booked_on"), on="transfer_id")
+    dates = (ledger.invoices["issued_on"], ledger.transfers["booked_on"], booked["booked_on"])
+    table = Table("table", "rows", "months", "first", "last", title=f"loaded into {platform.warehouse.path}")
+    for name, days in zip(RAW_TABLES, dates, strict=True):
+        months = days.dt.strftime("%Y-%m").unique().sort().to_list()
+        table.add_row(
+            name, f"{len(days):,}", str(len(months)), _cell(min(months, default=None)), _cell(max(months, default=None))
+        )
+    out.print(table)
+    _say("Next: `make dev` starts Dagster; where it runs, its sensor finds the new months by itself.")
 
 
 @app.command()
@@ -342,7 +388,7 @@ def serve() -> None:
     from matching_platform.environment import Platform, load
 
     status = rollout(Platform(load())).resume()
-    out.print(f"Model {status.version} answers at {status.url}; `matching-platform stop` ends it.", highlight=False)
+    _say(f"Model {status.version} answers at {status.url}; `matching-platform stop` ends it.")
 
 
 @app.command()
@@ -352,7 +398,7 @@ def stop() -> None:
     from matching_platform.environment import Platform, load
 
     rollout(Platform(load())).stop()
-    out.print("The service is stopped; `matching-platform serve` starts it again.", highlight=False)
+    _say("The service is stopped; `matching-platform serve` starts it again.")
 
 
 def _registry() -> Any:
@@ -379,15 +425,26 @@ def _months(ledger: Ledger, first: str | None, last: str | None) -> list[str]:
     known = ledger.months()
     if not known:
         raise UsageError("there are no transfers to match")
-    wanted = months_between(_month(first or known[0]), _month(last or known[-1]))
-    if not wanted:
-        raise UsageError(f"--from {first} is later than --to {last or known[-1]}")
-    found = [month for month in wanted if month in known]
+    begin, end = _month(first or known[0]), _month(last or known[-1])
+    if first and last and begin > end:
+        raise UsageError(f"--from {first} is later than --to {last}")
+    found = [month for month in known if begin <= month <= end]
     if not found:
-        raise UsageError(
-            f"no transfer was booked from {wanted[0]} to {wanted[-1]}; there are {known[0]} to {known[-1]}"
-        )
+        span = f"{f' from {first}' if first else ''}{f' to {last}' if last else ''}"
+        raise UsageError(f"no transfer was booked{span}; there are {known[0]} to {known[-1]}")
     return found
+
+
+def _check_can_hold(path: Path) -> None:
+    """UsageError where `path` cannot be made, because what should be a folder above it is a file."""
+    above = next(folder for folder in path.absolute().parents if folder.exists())
+    if not above.is_dir():
+        raise UsageError(f"{path} cannot be written: {above} is a file, not a folder")
+
+
+def _say(*parts: str | tuple[str, str]) -> None:
+    """Prints text, styled where a part is (text, style), in lines as long as they are."""
+    out.print(Text.assemble(*parts), soft_wrap=True)
 
 
 def _truth_of(data: Path, ledger: Ledger) -> pl.DataFrame:
@@ -419,6 +476,10 @@ def _figures(title: str, figures: dict[str, float]) -> Table:
     for name, value in figures.items():
         table.add_row(name, _cell(value))
     return table
+
+
+def _money(minor: int | None) -> str:
+    return "–" if minor is None else f"{minor / MINOR_UNITS:,.2f}"
 
 
 def _cell(value: object) -> str:

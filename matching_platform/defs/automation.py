@@ -29,7 +29,6 @@ def every_month_ignoring(*assets: str) -> dg.AutomationCondition:
 
 MADE: Final = dg.AssetSelection.all() - dg.AssetSelection.groups("raw")
 LEARNING: Final = dg.AssetSelection.assets("train_set", "model", "evaluation_report")
-PROMOTION: Final = dg.AssetSelection.assets("champion", "bento", "image", "deployment")
 
 month_job = dg.define_asset_job(
     "month",

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -191,14 +192,17 @@ def model(context: dg.AssetExecutionContext, platform: PlatformParam) -> dg.Mate
     month = context.partition_key
     learned = platform.current("train_set", month)
     settings = TrainingSettings(promised_precision=platform.settings.promised_precision)
-    record = Record(platform.store, f"trainings/{_training_key(learned, settings)}")
+    key = _training_key(learned, settings)
+    record, checkpoint = Record(platform.store, f"trainings/{key}"), platform.home / "checkpoints" / key
     last = record.last()
     if last is None:
-        version = _train(platform, read(platform.store, learned), settings)
+        version = _train(platform, read(platform.store, learned), settings, checkpoint)
         record.append({"model": asdict(version), "train_set": asdict(learned), "settings": asdict(settings)})
     else:
         version = Version(**last.payload["model"])
         context.log.info("nothing to train: %s learned from the same rows with the same settings", version)
+    if checkpoint.exists():
+        shutil.rmtree(checkpoint)
     card = Matcher.load(platform.store.fetch(version)).card
     metadata = {
         "trained": "now" if last is None else "before, from the same rows",
@@ -297,13 +301,11 @@ def _training_key(learned: Version, settings: TrainingSettings) -> str:
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _train(platform: Platform, learned: TrainSet, settings: TrainingSettings) -> Version:
+def _train(platform: Platform, learned: TrainSet, settings: TrainingSettings, checkpoint: Path) -> Version:
     withheld = platform.store.read_frame(learned.withheld)
     ledger = without(ledger_of(platform.store, learned.months), withheld)
     try:
-        matcher = train(
-            _lessons(platform, learned), ledger, learned.until, settings, checkpoint=platform.home / "checkpoints"
-        )
+        matcher = train(_lessons(platform, learned), ledger, learned.until, settings, checkpoint=checkpoint)
     except ValueError as error:
         raise dg.Failure(str(error), allow_retries=False) from error
     with TemporaryDirectory() as folder:

@@ -5,6 +5,7 @@ would outlive a killed parent. What is recorded is the same: the UI over the fol
 """
 
 import logging
+import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,6 +32,8 @@ from dagster._daemon.backfill import execute_backfill_iteration
 
 CONFIGURATION: Final = Path(__file__).parents[2] / "deploy" / "dagster" / "dagster.yaml"
 BACKFILL: Final = "dagster/backfill"
+# What this process started: it carries the tag, and no daemon over the same folder has runs with it.
+OURS: Final = {"matching_platform/launched": "here"}
 
 _HERE: Final = {
     "run_launcher": {"module": "matching_platform.defs.local", "class": "ThreadRunLauncher"},
@@ -64,6 +67,11 @@ class Finished:
     failures: dict[tuple[str, str], str]
 
 
+def home() -> Path:
+    """The folder of the instance: DAGSTER_HOME, or `.dagster` where it is not set."""
+    return Path(os.environ.get("DAGSTER_HOME") or ".dagster")
+
+
 @contextmanager
 def instance(home: Path) -> Iterator[dg.DagsterInstance]:
     """The instance in `home`, made where there is none, with runs in this process."""
@@ -75,11 +83,14 @@ def instance(home: Path) -> Iterator[dg.DagsterInstance]:
 
 
 def clear(instance: dg.DagsterInstance) -> int:
-    """Ends what a killed process left unfinished, and says how many runs that were."""
+    """Ends what an earlier `backfill` left unfinished when it was killed, and says how many runs that were.
+
+    Runs of a daemon over the same folder go on. The caller sees to it that no other process is in `backfill`.
+    """
     for backfill in instance.get_backfills():
-        if backfill.status not in BULK_ACTION_TERMINAL_STATUSES:
+        if OURS.items() <= backfill.tags.items() and backfill.status not in BULK_ACTION_TERMINAL_STATUSES:
             instance.update_backfill(backfill.with_status(BulkActionStatus.CANCELED))
-    runs = instance.get_runs(dg.RunsFilter(statuses=_UNFINISHED))
+    runs = instance.get_runs(dg.RunsFilter(tags=OURS, statuses=_UNFINISHED))
     for run in runs:
         instance.report_run_failed(run, "The process of this run was killed.")
     return len(runs)
@@ -96,7 +107,7 @@ def backfill(instance: dg.DagsterInstance, months: Mapping[str, Sequence[str]], 
             backfill_id=make_new_backfill_id(),
             asset_graph=workspace.create_request_context().asset_graph,
             backfill_timestamp=time.time(),
-            tags={},
+            tags=OURS,
             dynamic_partitions_store=instance,
             partitions_by_assets=[_target(asset, chosen) for asset, chosen in months.items()],
             title=title,

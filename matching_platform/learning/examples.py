@@ -1,6 +1,6 @@
 """Labelled pairs: what a month's transfers could have paid, as it was known then, and what people said they paid."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
@@ -13,20 +13,23 @@ from matching_platform.matching.features import CONTEXT_FEATURES, PAIR_FEATURES,
 from matching_platform.matching.history import Month, credible, memory_before
 from matching_platform.matching.memory import Memory
 
-# Every so many transfers is read as if nothing were remembered, so that a model is of use at a new company.
+# Every so many transfers is read again as if nothing were remembered, so that a model is of use at a new company.
 _WITHOUT_MEMORY = 4
+_LEAST_SHARE = 0.05
 
 
 @dataclass(frozen=True)
 class Examples:
-    """Candidate lists with their truth: `label` bool[P] of pairs, `paying` bool[T], and `complete` bool[T], whether all
-    invoices that the transfer settled are among its candidates."""
+    """Candidate lists with their truth: `label` bool[P] of pairs, `paying` bool[T], `complete` bool[T], whether all
+    invoices that the transfer settled are among its candidates, and `elsewhere` bool[T], whether it is a copy made to
+    resemble another company's."""
 
     lists: Lists
     transfer_id: pl.Series
     label: Flags
     paying: Flags
     complete: Flags
+    elsewhere: Flags
 
 
 def label_month(ledger: Ledger, month: str) -> pl.DataFrame:
@@ -35,6 +38,7 @@ def label_month(ledger: Ledger, month: str) -> pl.DataFrame:
     One row per transfer and candidate invoice, and one with a null invoice per transfer. `pair` holds PAIR_FEATURES and
     `context`, in the null row, CONTEXT_FEATURES; `label` is whether the tag names the pair, in the null row whether the
     transfer settled nothing; `missed` counts tagged invoices that are no candidates. Later rows of `ledger` are not seen.
+    A quarter of the transfers is read once more, `elsewhere`, as a new company's: with no memory, and some paid in part.
     """
     known = Month.of(ledger, month)
     tags = credible_tags(ledger).join(known.transfers.select("transfer_id"), on="transfer_id", how="semi")
@@ -44,17 +48,38 @@ def label_month(ledger: Ledger, month: str) -> pl.DataFrame:
     settlements = known.settlements(settled, moments)
     tagged = known.transfers["transfer_id"].is_in(tags["transfer_id"].unique().implode()).to_numpy()
     forgetful = known.transfers["transfer_id"].hash(seed=1).to_numpy() % _WITHOUT_MEMORY == 0
-    parts = [
-        _frame(
-            known,
-            tags,
-            Reader(World.of(known.transfers, known.invoices, seen)),
-            settlements,
-            np.flatnonzero(tagged & rows),
-        )
-        for seen, rows in ((memory, ~forgetful), (Memory.empty(), forgetful))
-    ]
-    return pl.concat(parts)
+    rows, again = np.flatnonzero(tagged), np.flatnonzero(tagged & forgetful)
+    elsewhere = replace(known, transfers=_paid_in_part(known, tags, again))
+    return pl.concat(
+        [
+            _frame(known, tags, memory, settlements, rows).with_columns(elsewhere=False),
+            _frame(elsewhere, tags, Memory.empty(), settlements, again).with_columns(elsewhere=True),
+        ]
+    )
+
+
+def _paid_in_part(known: Month, tags: pl.DataFrame, rows: Ints) -> pl.DataFrame:
+    """The month's transfers, but every other one of `rows` that pays one invoice alone, and spells out its number, brings
+    only some share of its money.
+
+    Another company's payers have other habits of paying in part; what its titles spell out counts there as well.
+    """
+    lists = Reader(World.of(known.transfers, known.invoices, Memory.empty())).read(rows, rows, Settlements.none())
+    spelled = lists.pairs.take(lists.pairs.spelled_out())
+    ids = known.transfers["transfer_id"]
+    named = pl.DataFrame(
+        {
+            "transfer_id": ids.gather(rows[spelled.transfer]),
+            "invoice_id": known.invoices["invoice_id"].gather(spelled.invoice),
+        }
+    )
+    single = tags.filter(pl.len().over("transfer_id") == 1).join(named, on=["transfer_id", "invoice_id"], how="semi")
+    chosen = pl.col("transfer_id").is_in(single["transfer_id"].implode()) & (
+        pl.col("transfer_id").hash(seed=2) % 2 == 0
+    )
+    share = _LEAST_SHARE + (1 - 2 * _LEAST_SHARE) * (pl.col("transfer_id").hash(seed=3) % 1000) / 1000
+    part = (pl.col("amount") * share).round().cast(pl.Int64).clip(1)
+    return known.transfers.with_columns(pl.when(chosen).then(part).otherwise(pl.col("amount")).alias("amount"))
 
 
 def credible_tags(ledger: Ledger) -> pl.DataFrame:
@@ -64,8 +89,8 @@ def credible_tags(ledger: Ledger) -> pl.DataFrame:
     return held.join(slips.select("transfer_id"), on="transfer_id", how="anti")
 
 
-def _frame(known: Month, tags: pl.DataFrame, reader: Reader, settlements: Settlements, rows: Ints) -> pl.DataFrame:
-    lists = reader.read(rows, rows, settlements)
+def _frame(known: Month, tags: pl.DataFrame, memory: Memory, settlements: Settlements, rows: Ints) -> pl.DataFrame:
+    lists = Reader(World.of(known.transfers, known.invoices, memory, settlements)).read(rows, rows, settlements)
     chosen = known.transfers[rows]
     ids = chosen["transfer_id"]
     pairs = pl.DataFrame(
@@ -108,10 +133,9 @@ def examples_of(frames: list[pl.DataFrame]) -> Examples:
     """The labelled pairs of several months, at least one, as arrays, transfers in the order of their rows."""
     frame = pl.concat(frames)
     heads = frame.filter(pl.col("invoice_id").is_null())
-    row_of = heads.select("transfer_id").with_row_index("row")
-    pairs = (
-        frame.filter(pl.col("invoice_id").is_not_null()).join(row_of, on="transfer_id").sort("row", maintain_order=True)
-    )
+    key = ["transfer_id", "elsewhere"]
+    row_of = heads.select(key).with_row_index("row")
+    pairs = frame.filter(pl.col("invoice_id").is_not_null()).join(row_of, on=key).sort("row", maintain_order=True)
     at = pairs["row"].to_numpy().astype(np.int64)
     lists = Lists(
         pairs=Pairs(at, np.arange(len(pairs)), pairs["found"].to_numpy()),
@@ -129,4 +153,5 @@ def examples_of(frames: list[pl.DataFrame]) -> Examples:
         pairs["label"].to_numpy(),
         ~heads["label"].to_numpy(),
         (heads["missed"] == 0).to_numpy(),
+        heads["elsewhere"].to_numpy(),
     )

@@ -51,7 +51,7 @@ class Thresholds(BaseModel):
         description="Largest ECE on the frozen test; what chance gives a perfectly calibrated model does not block",
     )
     transfers_per_second: float = Field(
-        default=20.0, description="Least speed of the packed model, in transfers a second"
+        default=20.0, description="Least speed of the model in the process that examines it, in transfers a second"
     )
     usual_rows: float = Field(
         default=3.0,
@@ -233,7 +233,7 @@ def _ece_by_chance(outcomes: pl.DataFrame) -> float:
 
 def _speed(transfers_per_second: float, limits: Thresholds) -> Verdict:
     least = limits.transfers_per_second
-    reason = f"the packed model matches {transfers_per_second:,.0f} transfers a second, at least {least:,.0f} demanded"
+    reason = f"{transfers_per_second:,.0f} transfers a second where it was examined, at least {least:,.0f} demanded"
     return Verdict("speed", transfers_per_second >= least, reason, {"transfers_per_second": transfers_per_second})
 
 

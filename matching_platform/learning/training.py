@@ -22,17 +22,22 @@ from matching_platform.learning.examples import Examples, examples_of
 from matching_platform.ledger.reading import Ledger
 from matching_platform.matching.arrays import Flags, Floats, Ints
 from matching_platform.matching.confidence import Calibration, threshold
+from matching_platform.matching.features import CONTEXT_FEATURES, PAIR_FEATURES
 from matching_platform.matching.history import credible, settled
 from matching_platform.matching.matcher import Matcher
 from matching_platform.matching.memory import Memory
 from matching_platform.matching.scorer import Ensemble, ListScorer, Ragged, best_rows, device, score, with_nothing
-from matching_platform.matching.settlement import Sets, propose, set_context
+from matching_platform.matching.settlement import SET_FEATURES, Sets, propose, set_context
 
 Progress = Callable[[str, float], None]
 
 # A few hundred transfers in batches of 256 made too few steps to learn from.
 _STEPS_AN_EPOCH: Final = 24
 _SMALLEST_BATCH: Final = 16
+
+
+class TooLittleError(ValueError):
+    """There is too little to learn from; the message says what there is and what it takes."""
 
 
 @dataclass(frozen=True)
@@ -61,18 +66,18 @@ def train(
     """A matcher that learned from `examples`, labelled pairs of months up to `until`, and remembers `ledger`'s matches.
 
     Neither may hold a transfer of the frozen test or a later month; this is the caller's to see to. With `checkpoint`, a
-    folder, finished scorers are kept there and an interrupted training goes on from them. ValueError where there is
-    nothing to learn from.
+    folder, finished scorers are kept there and an interrupted training goes on from them. TooLittleError where there
+    is nothing to learn from.
     """
     settings = settings or TrainingSettings()
     tell: Progress = progress or (lambda _step, _share: None)
     data = examples_of(list(examples))
-    if len(data.paying) < settings.folds * 10 or not data.label.any():
-        raise ValueError(
-            f"{len(data.paying)} tagged transfers up to {until} are too few to learn from; "
+    tagged = int((~data.elsewhere).sum())
+    if tagged < settings.folds * 10 or not data.label.any():
+        raise TooLittleError(
+            f"{tagged} tagged transfers up to {until} are too few to learn from; "
             f"at least {settings.folds * 10}, some of them paying invoices, are needed"
         )
-    torch.set_num_threads(1)
     fold = data.transfer_id.hash(seed=settings.seed).to_numpy() % settings.folds
     folder = checkpoint and _checkpoint_of(checkpoint, examples, settings)
     pairs, logit, nothing = _cross_fit(_pair_task(data), fold, settings, settings.pair_epochs, "pairs", folder, tell)
@@ -84,7 +89,7 @@ def train(
     card = {
         "trained_until": until,
         "promised_precision": settings.promised_precision,
-        "transfers": len(data.paying),
+        "transfers": tagged,
         "settings": asdict(settings),
         "figures": figures,
     }
@@ -157,8 +162,13 @@ def _cross_fit(
             _keep(scorers[held_out], path)
 
     # A fold a thread: layers this narrow gain nothing from many, and lose much where cores are shared.
-    with ThreadPoolExecutor(1 if device().type == "cuda" else os.cpu_count()) as pool:
-        list(pool.map(fit, range(settings.folds)))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with ThreadPoolExecutor(1 if device().type == "cuda" else os.cpu_count()) as pool:
+            list(pool.map(fit, range(settings.folds)))
+    finally:
+        torch.set_num_threads(threads)
     tell(name, 1.0)
     logit, nothing = np.zeros(len(task.owner), np.float32), np.zeros(len(fold), np.float32)
     for held_out, scorer in enumerate(scorers):
@@ -224,6 +234,8 @@ def _calibrated(
     data: Examples, sets: Sets, right: Floats, logit: Floats, nothing: Floats, settings: TrainingSettings
 ) -> tuple[Calibration, float, dict[str, float]]:
     best, share, _ = best_rows(logit, nothing, sets.transfer)
+    own = ~data.elsewhere
+    best, share, paying = best[own], share[own], data.paying[own]
     hit = right[best] > 0
     calibration = _fit_calibration(share, hit)
     confidence = calibration(share)
@@ -232,10 +244,10 @@ def _calibrated(
     booked = books & (confidence >= cut)
     figures = {
         "cross_fitted_exact": float(hit.mean()),
-        "cross_fitted_exact_paying": float(hit[data.paying].mean()),
-        "cross_fitted_auto_share": float((booked & data.paying).sum() / max(1, data.paying.sum())),
-        "true_set_among_candidates": float(data.complete.mean()),
-        "true_set_considered": float((np.bincount(sets.transfer, weights=right, minlength=len(hit)) > 0).mean()),
+        "cross_fitted_exact_paying": float(hit[paying].mean()),
+        "cross_fitted_auto_share": float((booked & paying).sum() / max(1, paying.sum())),
+        "true_set_among_candidates": float(data.complete[own].mean()),
+        "true_set_considered": float((np.bincount(sets.transfer, weights=right, minlength=len(own)) > 0)[own].mean()),
     }
     return calibration, cut, {name: round(value, 4) for name, value in figures.items()}
 
@@ -255,8 +267,9 @@ def _fit_calibration(share: Floats, hit: Flags) -> Calibration:
 
 def _checkpoint_of(folder: Path, examples: Sequence[pl.DataFrame], settings: TrainingSettings) -> Path:
     """The folder of this very training: other examples or settings never find its scorers."""
-    fingerprint = "".join(str(frame.hash_rows(seed=0).sum()) for frame in examples) + json.dumps(asdict(settings))
-    path = folder / sha256(fingerprint.encode()).hexdigest()[:16]
+    labels = [int(frame.hash_rows(seed=0).sum()) for frame in examples]
+    told = [labels, asdict(settings), PAIR_FEATURES, CONTEXT_FEATURES, SET_FEATURES, torch.__version__]
+    path = folder / sha256(json.dumps(told).encode()).hexdigest()[:16]
     path.mkdir(parents=True, exist_ok=True)
     return path
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import polars as pl
 
 from matching_platform.learning.examples import label_month
-from matching_platform.learning.training import TrainingSettings, train
+from matching_platform.learning.training import TooLittleError, TrainingSettings, train
 from matching_platform.ledger.months import month_of, next_month
 from matching_platform.ledger.reading import Ledger
 from matching_platform.matching.matcher import Matcher
@@ -32,10 +32,10 @@ class Learner:
     _labelled: dict[str, pl.DataFrame] = field(default_factory=dict)
 
     def train(self, until: str, progress: Progress, checkpoint: Path | None = None) -> Matcher:
-        """A matcher that learned from the transfers booked up to `until`. ValueError where these are too few."""
+        """A matcher that learned from the transfers booked up to `until`. TooLittleError where these are too few."""
         months = [month for month in self.ledger.months() if month <= until]
         if not months:
-            raise ValueError(f"no transfer was booked up to {until}, so there is nothing to learn from")
+            raise TooLittleError(f"no transfer was booked up to {until}, so there is nothing to learn from")
         for done, month in enumerate(months):
             if month not in self._labelled:
                 self._labelled[month] = label_month(self.ledger, month)

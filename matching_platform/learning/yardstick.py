@@ -86,7 +86,7 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Difference:
-    """Challenger minus champion in one figure: the mean over the draws and its 95 % interval."""
+    """Challenger minus champion in one figure: the difference seen, and its 95 % interval over the draws."""
 
     figure: str
     mean: float
@@ -189,7 +189,9 @@ def paired_bootstrap(
         np.divide(sums[:, i], sums[:, i + 1], where=sums[:, i + 1] > 0, out=np.zeros(_DRAWS)) for i in (0, 2)
     )
     low, high = np.quantile(ours - theirs, [0.025, 0.975])
-    return Difference(figure, float(np.mean(ours - theirs)), float(low), float(high))
+    seen = [part.sum().row(0) for part in parts]
+    mine, other = (share / of if of else 0.0 for share, of in seen)
+    return Difference(figure, float(mine - other), float(low), float(high))
 
 
 def kinds_of(

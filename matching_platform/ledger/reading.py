@@ -24,12 +24,19 @@ class Ledger:
 
 def read_file(path: Path, name: str) -> pl.DataFrame:
     """Table `name` from one `.parquet` or `.csv` file; LedgerError where it cannot be read or is not valid."""
+    return validate(name, read_raw(path), source=str(path))
+
+
+def read_raw(path: Path) -> pl.DataFrame:
+    """The rows of a `.csv` file, as text, or of any other as Parquet; LedgerError where it cannot be read."""
     try:
-        raw = pl.read_parquet(path) if path.suffix == ".parquet" else pl.read_csv(path, infer_schema=False)
-    except (OSError, pl.exceptions.PolarsError) as error:
-        reason = str(error).splitlines()[0]
+        if path.suffix == ".csv":
+            return pl.read_csv(path, infer_schema=False, glob=False)
+        return pl.read_parquet(path, glob=False)
+    # Damaged Parquet can make Polars panic, which is no Exception.
+    except (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise LedgerError(str(path), f"cannot be read ({reason})", rows=pl.DataFrame()) from error
-    return validate(name, raw, source=str(path))
 
 
 def table_path(folder: Path, name: str) -> Path | None:

@@ -17,6 +17,8 @@ class Kind(StrEnum):
     CHOICE = "choice"
     DATE = "date"
     AMOUNT = "amount"
+    SHARE = "share"
+    STATEMENTS = "statements"
 
 
 @dataclass(frozen=True)
@@ -26,14 +28,18 @@ class Column:
     name: str
     kind: Kind
     nullable: bool = False
-    optional: bool = False
     choices: frozenset[str] | None = None
     positive: bool = False
 
     @property
     def dtype(self) -> pl.DataType:
         """The type inside: amounts are int64 minor units."""
-        types: dict[Kind, pl.DataType] = {Kind.DATE: pl.Date(), Kind.AMOUNT: pl.Int64()}
+        types: dict[Kind, pl.DataType] = {
+            Kind.DATE: pl.Date(),
+            Kind.AMOUNT: pl.Int64(),
+            Kind.SHARE: pl.Float64(),
+            Kind.STATEMENTS: pl.List(pl.String()),
+        }
         return types.get(self.kind, pl.String())
 
     @property
@@ -119,16 +125,19 @@ OPEN_INVOICES: Final = Table(
     partitioned_by="issued_on",
 )
 
-TABLES: Final = {table.name: table for table in (INVOICES, TRANSFERS, MATCHES, AUDIT, OPEN_INVOICES)}
-RAW_TABLES: Final = ("invoices", "transfers", "matches")
-
-PROPOSALS: Final = pl.Schema(
-    {
-        "transfer_id": pl.String(),
-        "invoice_id": pl.String(),
-        "amount": pl.Int64(),
-        "confidence": pl.Float64(),
-        "decision": pl.String(),
-        "evidence": pl.List(pl.String()),
-    }
+# What matching answers; a null invoice where a transfer settles nothing.
+PROPOSED: Final = Table(
+    "proposals",
+    (
+        *AUDIT.columns,
+        Column("confidence", Kind.SHARE),
+        Column("decision", Kind.CHOICE, choices=frozenset({"auto", "review", "none"})),
+        Column("evidence", Kind.STATEMENTS),
+    ),
+    key=None,
+    partitioned_by="booked_on",
 )
+PROPOSALS: Final = PROPOSED.schema
+
+TABLES: Final = {table.name: table for table in (INVOICES, TRANSFERS, MATCHES, AUDIT, OPEN_INVOICES, PROPOSED)}
+RAW_TABLES: Final = ("invoices", "transfers", "matches")

@@ -1,6 +1,6 @@
 """A raw frame becomes a valid table, or one clear error that names table, row and column."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,6 +14,29 @@ ROW: Final = "_row"
 _DUPLICATE: Final = "appears more than once"
 _LONGEST_SHOWN: Final = 80  # characters of a refused value; a cell may hold a book
 _AMOUNT_TEXT: Final = r"^\s*[+-]?(\d{1,13})(\.\d{1,2}0*)?\s*$"
+# A day, alone or with the time and offset that exports of timestamps append.
+_DATE_TEXT: Final = (
+    r"^[0-9]{4}-[0-9]{2}-[0-9]{2}"
+    r"([T ][0-2][0-9]:[0-5][0-9](:[0-6][0-9]([.,][0-9]+)?)?( ?(Z|UTC|[+-][0-9]{2}(:?[0-9]{2})?))?)?$"
+)
+_UNREADABLE: Final = {
+    Kind.AMOUNT: "is not an amount with at most two decimal places",
+    Kind.DATE: "is not a date (YYYY-MM-DD)",
+    Kind.SHARE: "is not a number from 0 to 1",
+    Kind.STATEMENTS: "holds a statement that is missing",
+}
+_TEXT: Final = (pl.String, pl.Categorical, pl.Enum)
+# What a column of each kind is called, and which types it may come in; one without values may have no type.
+_TYPES: Final[dict[Kind, tuple[str, Callable[[pl.DataType], bool]]]] = {
+    Kind.AMOUNT: ("amount", lambda dtype: dtype in _TEXT or dtype.is_numeric()),
+    Kind.DATE: ("date", lambda dtype: dtype in (*_TEXT, pl.Date, pl.Datetime)),
+    Kind.SHARE: ("number", lambda dtype: dtype.is_numeric()),
+    Kind.STATEMENTS: ("list of texts", lambda dtype: isinstance(dtype, pl.List) and dtype.inner in (*_TEXT, pl.Null)),
+}
+_PLAIN: Final = (
+    "text",
+    lambda dtype: dtype in (*_TEXT, pl.Boolean, pl.Date, pl.Datetime) or dtype.is_numeric(),
+)
 
 
 class LedgerError(ValueError):
@@ -43,15 +66,22 @@ class _Rule:
 def validate(name: str, frame: pl.DataFrame, *, source: str | None = None) -> pl.DataFrame:
     """The rows of `frame` in the types and column order of table `name`; columns the contract does not know are dropped.
 
-    Raises LedgerError at a missing column, a null or duplicate key, a value that cannot be read, an unknown choice or
-    currency, or a transfer that is not above zero. `source` names the file or table in the error.
+    Raises LedgerError at a missing column or one of another type, a null or duplicate key, a value that cannot be read,
+    an unknown choice or currency, or a transfer that is not above zero. `source` names the file or table in the error.
     """
     table, source = TABLES[name], source or name
-    missing = [c.name for c in table.columns if c.name not in frame.columns and not c.optional]
-    if missing:
-        raise LedgerError(source, "the column is missing", column=missing[0], rows=frame.head(0))
-    raw = frame.select([c.name for c in table.columns if c.name in frame.columns]).with_row_index(ROW, offset=1)
-    converted = raw.with_columns(_converted(c, raw.schema[c.name]) for c in table.columns if c.name in raw.columns)
+    for column in table.columns:
+        if column.name not in frame.columns:
+            raise LedgerError(source, "the column is missing", column=column.name, rows=frame.head(0))
+    for column in table.columns:
+        expected, fits = _TYPES.get(column.kind, _PLAIN)
+        dtype = frame.schema[column.name]
+        if not (dtype == pl.Null or fits(dtype)):
+            problem = f"has the type {dtype}, which is no {expected}"
+            raise LedgerError(source, problem, column=column.name, rows=pl.DataFrame())
+    texts = pl.selectors.by_dtype(pl.Categorical, pl.Enum).cast(pl.String)
+    raw = frame.select(list(table.schema)).with_columns(texts).with_row_index(ROW, offset=1)
+    converted = raw.with_columns(_converted(column, raw.schema[column.name]) for column in table.columns)
     _refuse(source, raw, converted, list(_unreadable(table, raw)) + list(_invalid(table)))
     return converted.select(list(table.schema))
 
@@ -81,6 +111,12 @@ def _converted(column: Column, dtype: pl.DataType) -> pl.Expr:
         return _amount(column.name, dtype).alias(column.name)
     if column.kind is Kind.DATE:
         return _date(column.name, dtype).alias(column.name)
+    if column.kind is Kind.SHARE:
+        share = value.cast(pl.Float64, strict=False)
+        return pl.when(share.is_between(0, 1)).then(share).alias(column.name)
+    if column.kind is Kind.STATEMENTS:
+        texts = value.cast(column.dtype)
+        return pl.when(texts.list.drop_nulls().list.len() == texts.list.len()).then(texts).alias(column.name)
     text = value.cast(pl.String, strict=False)
     if column.kind in (Kind.KEY, Kind.CHOICE) or column.nullable:
         stripped = text.str.strip_chars()
@@ -98,24 +134,22 @@ def _amount(name: str, dtype: pl.DataType) -> pl.Expr:
 def _date(name: str, dtype: pl.DataType) -> pl.Expr:
     value = pl.col(name)
     if dtype == pl.String:
-        return value.str.strip_chars().str.slice(0, 10).str.to_date("%Y-%m-%d", strict=False)
+        text = value.str.strip_chars()
+        day = pl.when(text.str.contains(_DATE_TEXT)).then(text.str.slice(0, 10))
+        return day.str.to_date("%Y-%m-%d", strict=False)
     if dtype == pl.Null:
         return value.cast(pl.Date)
     return value.cast(pl.Date, strict=False)
 
 
 def _unreadable(table: Table, raw: pl.DataFrame) -> Iterable[_Rule]:
-    """Amounts and dates that were there and did not survive conversion, or that were not there."""
+    """Values of a kind other than text that were there and did not survive conversion, or that were not there."""
     for column in table.columns:
-        if column.name in raw.columns and column.kind in (Kind.AMOUNT, Kind.DATE):
-            expected = {
-                Kind.AMOUNT: "is not an amount with at most two decimal places",
-                Kind.DATE: "is not a date (YYYY-MM-DD)",
-            }
+        if column.kind in _UNREADABLE:
             given = raw[column.name].is_not_null()
             if raw.schema[column.name] == pl.String:
                 given &= raw[column.name].str.strip_chars() != ""
-            yield _Rule(column.name, expected[column.kind], pl.lit(given) & pl.col(column.name).is_null())
+            yield _Rule(column.name, _UNREADABLE[column.kind], pl.lit(given) & pl.col(column.name).is_null())
             if not column.nullable:
                 yield _Rule(column.name, "is missing", pl.lit(~given))
 
@@ -135,6 +169,9 @@ def _invalid(table: Table) -> Iterable[_Rule]:
     if table.name in ("matches", "audit"):
         half = pl.col("invoice_id").is_null() != pl.col("amount").is_null()
         yield _Rule("amount", "must be given with an invoice, and only then,", half)
+    if table.name == "proposals":
+        again = ~pl.struct("transfer_id", "invoice_id").is_first_distinct()
+        yield _Rule("invoice_id", "is proposed more than once for its transfer", again)
 
 
 def _either(choices: frozenset[str]) -> str:
@@ -147,9 +184,9 @@ def _refuse(source: str, raw: pl.DataFrame, converted: pl.DataFrame, rules: list
     if not failed:
         return
     rows = pl.concat(
-        bad.with_columns(pl.all().exclude(ROW).cast(pl.String, strict=False)).with_columns(
-            problem=pl.lit(f"{rule.column} {rule.reason}")
-        )
+        bad.with_columns(pl.selectors.list().cast(pl.List(pl.String)).list.join("; "))
+        .with_columns(pl.all().exclude(ROW).cast(pl.String, strict=False))
+        .with_columns(problem=pl.lit(f"{rule.column} {rule.reason}"))
         for rule, bad in failed
     )
     rule, bad = min(failed, key=lambda pair: pair[1][ROW][0])

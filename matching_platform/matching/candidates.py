@@ -47,6 +47,8 @@ RULES: Final = (
     Rule("amount", "amount", "open amount", 12, worth=2),
 )
 RULE_INDEX: Final = {rule.name: index for index, rule in enumerate(RULES)}
+# These read a number as it stands; a typo of one number is often another number.
+SPELLED_OUT: Final = ("number", "reference", "number without zeros")
 READ_FROM_TITLE: Final = range(RULE_INDEX["number, a digit wrong"] + 1)
 
 
@@ -80,6 +82,11 @@ class Pairs:
 
     def __len__(self) -> int:
         return len(self.transfer)
+
+    def spelled_out(self) -> Flags:
+        """bool[P]: whether the title holds the invoice's number or reference, standing alone."""
+        columns = self.found[:, [RULE_INDEX[name] for name in SPELLED_OUT]]
+        return columns.max(axis=1) > 0
 
     def take(self, rows: Ints | Flags) -> "Pairs":
         return Pairs(self.transfer[rows], self.invoice[rows], self.found[rows])

@@ -28,8 +28,9 @@ def threshold(confidence: Doubles, right: npt.NDArray[np.bool_], promised: float
     """The lowest confidence from which on the promised precision holds, by conformal risk control.
 
     `confidence` and `right` float/bool[N] are settlements the scorer has not learned from. Booking all that are at least
-    as sure keeps the expected share of errors among them, on exchangeable data, below 1 − `promised`: the bound counts one
-    more error than was seen (Angelopoulos et al., 2024). Above 1 where no threshold can be promised.
+    as sure keeps the expected share of errors among them below 1 − `promised`, as far as later transfers are like these: the
+    bound counts one more error than was seen (after Angelopoulos et al., Conformal Risk Control, 2024), but the threshold is
+    chosen on the same settlements, and payers change their habits. Above 1 where no threshold can be promised.
     """
     order = np.argsort(-confidence, kind="stable")
     ranked, wrong = confidence[order], np.cumsum(~right[order])

@@ -65,10 +65,6 @@ _STATEMENTS: Final[tuple[_Statement, ...]] = (
 )
 
 
-# Rules that read a number as it stands; a typo of one number is often another number.
-_SPELLED_OUT: Final = ("number", "reference", "number without zeros")
-
-
 def evidence(lists: Lists, sets: Sets, best: Ints, rival: Ints) -> pl.Series:
     """list[str][T]: the statements that hold for the set in row `best` int64[T] of `sets`, and who comes second."""
     facts = _facts(lists, sets, best)
@@ -100,9 +96,7 @@ def _facts(lists: Lists, sets: Sets, best: Ints) -> pl.DataFrame:
 
     party = np.full(len(best), -1)
     np.maximum.at(party, at[member], lists.counterparty[member])
-    spelled_out = np.any([lists.pair[:, P[f"rule: {name}"]] > 0 for name in _SPELLED_OUT], axis=0)
-    spelled_out &= lists.pair[:, P["number embedded"]] == 0
-    left_out = spelled_out & ~member & (lists.open != 0) & (lists.counterparty == party[at])
+    left_out = lists.pairs.spelled_out() & ~member & (lists.open != 0) & (lists.counterparty == party[at])
 
     def members_with(*names: str) -> Ints:
         holds = np.any([lists.pair[:, P[name]] > 0 for name in names], axis=0)

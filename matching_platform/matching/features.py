@@ -18,7 +18,9 @@ from matching_platform.matching.keys import keyed_invoices, keyed_transfers
 from matching_platform.matching.memory import Memory
 
 PAIR_FEATURES: Final = (
-    *(f"rule: {rule.name}" for rule in candidates.RULES[: len(READ_FROM_TITLE)]),
+    "number or reference",
+    "number without zeros",
+    "number with a typo",
     "number embedded",
     "digits agreeing",
     "numbers with these digits",
@@ -49,6 +51,11 @@ PAIR_FEATURES: Final = (
     "candidates",
     "foreign candidates of the payer",
 )
+_READINGS: Final = {
+    "number or reference": ("number", "reference"),
+    "number without zeros": ("number without zeros",),
+    "number with a typo": ("number, a digit missing", "number, a digit too many", "number, a digit wrong"),
+}
 CONTEXT_FEATURES: Final = (
     "incoming",
     "amount",
@@ -174,7 +181,9 @@ class Reader:
     def _keys_of_invoices(self) -> dict[str, Keys]:
         invoices, columns = self.world.invoices, self._invoice
         every = np.arange(len(invoices))
-        key_of_amount = amount_key(columns.currency, columns.sale, columns.amount)
+        history = self.world.settlements.before(every, np.zeros(len(every), np.int64))
+        left = open_amounts(columns.amount, history)
+        key_of_amount = amount_key(columns.currency, columns.sale, left)
         return {
             **candidates.number_keys(invoices["number"]),
             "reference": candidates.reference_keys(invoices["reference"]),
@@ -240,7 +249,11 @@ class Reader:
 
     def _title_evidence(self, pairs: Pairs) -> dict[str, npt.NDArray[np.floating]]:
         found = pairs.found[:, list(READ_FROM_TITLE)]
-        columns = {f"rule: {candidates.RULES[r].name}": (found[:, r] != 0) * 1.0 for r in READ_FROM_TITLE}
+        # A reference counts as a number: a company that gives none must not leave its weight to chance.
+        columns = {
+            name: (found[:, [RULE_INDEX[rule] for rule in rules]] != 0).any(1) * 1.0
+            for name, rules in _READINGS.items()
+        }
         strongest = np.abs(found).max(axis=1, initial=0)
         columns["number embedded"] = ((found < 0).any(1) & ~(found > 0).any(1)) * 1.0
         columns["digits agreeing"] = strongest / 10

@@ -105,7 +105,7 @@ class Padded:
         comparable = (lists.pair[:, P["currency equal"]] > 0) | (lists.pair[:, P["rate known"]] > 0)
         return cls(
             pair,
-            there & filled((lists.open != 0) & True, 0).astype(bool),
+            there & filled(lists.open != 0, 0).astype(bool),
             np.where(filled(comparable, 0).astype(bool), filled(lists.converted, 0), 0).astype(np.int64),
             filled(logit.astype(float), -20.0).astype(float),
             filled(lists.counterparty, -1).astype(np.int64),
@@ -345,7 +345,7 @@ def _described(part: _Part, transfer: Ints, mask: Ints) -> Floats:
         "invoices": np.log1p(size),
         "single": size == 1,
         "sum equals amount": exact,
-        "sum within rounding": some & (np.abs(gap) <= np.maximum(100, amount * 1e-5)),
+        "sum within rounding": some & (np.abs(gap) <= np.maximum(ROUNDING, amount * 1e-5)),
         "amount ratio": np.where(ratio > 0, np.log(np.maximum(ratio, 1e-6)), 0).clip(-4, 4),
         "amount below sum": some & (gap > 0),
         "amount above sum": some & (gap < 0),
@@ -405,11 +405,12 @@ def allocate(lists: Lists, transfer: Ints, mask: Ints) -> tuple[Ints, Ints, Ints
     chosen = pair[transfer[row], slot]
     order = np.lexsort((lists.order[chosen], lists.open[chosen] > 0, row))
     row, chosen = row[order], chosen[order]
-    converted, still_open = lists.converted[chosen], lists.open[chosen]
+    comparable = (lists.pair[chosen, P["currency equal"]] + lists.pair[chosen, P["rate known"]]) > 0
+    # At an unknown rate nobody can say how much of the money an invoice takes.
+    converted, still_open = np.where(comparable, lists.converted[chosen], 0), lists.open[chosen]
     total = np.bincount(row, weights=converted, minlength=len(mask)).astype(np.int64)
     amount = lists.amount[transfer]
     single = np.bincount(row, minlength=len(mask)) == 1
-    comparable = (lists.pair[chosen, P["currency equal"]] + lists.pair[chosen, P["rate known"]]) > 0
     foreign = lists.pair[chosen, P["currency equal"]] == 0
     _, nearly = _short(total, amount)
     whole = (total <= amount) | (nearly & ~single)

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 _WAIT_FOR_OTHERS: Final = 60  # seconds; a month is written in well under one
 
+# An ISO date, and perhaps a time of day.
+_DATE: Final = r"^(\d{4}-\d\d-\d\d)(?:[T ].*)?$"
+
 _FINER: Final = pl.Decimal(38, 6)  # tells 12.345 from 12.34
 
 
@@ -75,17 +78,16 @@ class DuckWarehouse:
         self.write_months(table, {month: frame})
 
     def write_months(self, table: str, frames: Mapping[str, pl.DataFrame]) -> None:
-        """`write_month` for many months in one transaction."""
+        """`write_month` for many months in one transaction; without any, there is at least the table."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        rows = pl.concat(
-            [_storable(table, frame).with_columns(pl.lit(month).alias(MONTH)) for month, frame in frames.items()],
-            how="diagonal_relaxed",
-        )
+        parts = [_storable(table, frame).with_columns(pl.lit(month).alias(MONTH)) for month, frame in frames.items()]
         with self._connect(write=True) as backend:
-            _replace(backend.con, table, list(frames), rows)
+            backend.con.execute(_create(table))
+            if parts:
+                _replace(backend.con, table, list(frames), pl.concat(parts, how="diagonal_relaxed"))
 
     def load_folder(self, folder: Path) -> None:
-        """Replaces every month found in a folder of the three tables, `.parquet` or `.csv`.
+        """Replaces every month found in a folder of the three tables, `.parquet` or `.csv`; a table may have no rows.
 
         A match belongs to the month in which its transfer was booked; where there is no such transfer, to the month of
         its tag, and it is refused there. Raises WarehouseError where a table is absent or a row's month cannot be told.
@@ -167,7 +169,6 @@ def _replace(connection: "duckdb.DuckDBPyConnection", table: str, months: list[s
     name = raw_name(table)
     connection.register("incoming", rows.to_arrow())
     connection.begin()
-    connection.execute(_create(table))
     held = {column: kind for column, kind, *_ in connection.execute(f"DESCRIBE {name}").fetchall()}
     for column, dtype in rows.schema.items():
         if column not in held:
@@ -194,5 +195,5 @@ def _with_month(frame: pl.DataFrame, column: str) -> pl.DataFrame:
 def _as_date(values: pl.Series) -> pl.Series:
     """Null where a value is not a date."""
     if values.dtype == pl.String:
-        return values.str.strip_chars().str.slice(0, 10).str.to_date("%Y-%m-%d", strict=False)
+        return values.str.strip_chars().str.extract(_DATE).str.to_date("%Y-%m-%d", strict=False)
     return values.cast(pl.Date, strict=False)

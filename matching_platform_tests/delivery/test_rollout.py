@@ -166,7 +166,7 @@ def test_a_corrupt_model_gets_no_traffic(serving: Rollout, bento: Path, tmp_path
     shutil.copytree(bento, corrupt)
     weights = corrupt / "src" / "model" / "weights.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
-    with pytest.raises(RolloutError, match="no usable model"):
+    with pytest.raises(RolloutError, match="not as it was saved"):
         serving.deploy(corrupt)
     assert served(serving) == "one"
 

@@ -11,6 +11,7 @@ from matching_platform.delivery.acceptance import MALFORMED, accept
 from matching_platform.delivery.probe import REQUEST, differences
 from matching_platform.ledger.schema import PROPOSALS
 from matching_platform.ledger.wire import to_rows
+from matching_platform.matching.matcher import Matcher
 from matching_platform_tests.delivery.parts import VERSION, Batch
 
 
@@ -54,12 +55,9 @@ def test_it_answers_as_the_model_does(url: str, model: Path, batch: Batch) -> No
 
 
 def test_acceptance_finds_another_model(url: str, model: Path, batch: Batch, tmp_path: Path) -> None:
-    other = tmp_path / "model"
-    other.mkdir()
-    for path in model.iterdir():
-        (other / path.name).write_bytes(path.read_bytes())
-    calibration = json.loads((other / "calibration.json").read_text())
-    (other / "calibration.json").write_text(json.dumps({**calibration, "auto_from": -1.0}))
+    other, matcher = tmp_path / "model", Matcher.load(model)
+    matcher.auto_from = -1.0
+    matcher.save(other)
     result = accept(url, other, batch.transfers, batch.invoices, requests=1)
     assert not result.accepted
     assert all(problem.startswith("transfer ") for problem in result.problems)

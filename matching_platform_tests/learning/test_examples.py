@@ -8,7 +8,7 @@ from polars.testing import assert_frame_equal
 from matching_platform.learning.examples import credible_tags, examples_of, label_month
 from matching_platform.ledger.months import first_day, month_of
 from matching_platform.ledger.reading import Ledger
-from matching_platform.matching.features import CONTEXT_FEATURES, PAIR_FEATURES
+from matching_platform.matching.features import CONTEXT_FEATURES, PAIR_FEATURES, P
 
 
 @pytest.fixture(scope="module")
@@ -26,13 +26,32 @@ def test_every_tagged_transfer_of_the_month_has_a_head_and_its_pairs(
 ) -> None:
     booked = small_ledger.transfers.filter(month_of("booked_on") == month)
     tagged = booked.join(credible_tags(small_ledger), on="transfer_id", how="semi")
-    heads = labelled.filter(pl.col("invoice_id").is_null())
+    own = labelled.filter(~pl.col("elsewhere"))
+    heads = own.filter(pl.col("invoice_id").is_null())
     assert 0 < len(heads) < len(booked), "some of the sample are not tagged"
     assert sorted(heads["transfer_id"]) == sorted(tagged["transfer_id"])
-    assert not labelled.select("transfer_id", "invoice_id").is_duplicated().any()
+    assert not own.select("transfer_id", "invoice_id").is_duplicated().any()
+
+
+def test_copies_for_other_companies_keep_the_truth_and_lose_the_memory(
+    labelled: pl.DataFrame, small_ledger: Ledger
+) -> None:
+    heads = labelled.filter(pl.col("invoice_id").is_null())
+    own, copies = heads.filter(~pl.col("elsewhere")), heads.filter("elsewhere")
+    both = copies.join(own, on="transfer_id", suffix="_own")
+    assert 0 < len(both) == len(copies) < len(own)
+    assert (both["label"] == both["label_own"]).all()
+    shares = both["transfer_amount"] / both["transfer_amount_own"]
+    assert 0 < (shares < 1).sum() < len(shares), "some are paid in part"
+    paid_in_part = both.filter(shares < 1)["transfer_id"]
+    counts = small_ledger.matches.group_by("transfer_id").len()
+    assert counts.filter(pl.col("transfer_id").is_in(paid_in_part.implode()))["len"].max() == 1
+    seen = labelled.filter("elsewhere")["pair"].drop_nulls().to_numpy()[:, P["account_seen"]]
+    assert (seen == 0).all()
 
 
 def test_labels_are_the_tags(labelled: pl.DataFrame, small_ledger: Ledger) -> None:
+    labelled = labelled.filter(~pl.col("elsewhere"))
     tags = credible_tags(small_ledger).join(labelled, on="transfer_id", how="semi")
     paid = tags.drop_nulls("invoice_id")
     pairs = labelled.filter(pl.col("invoice_id").is_not_null())

@@ -25,7 +25,7 @@ from matching_platform_tests.matching.worlds import Lists, invoices, read, trans
 
 def guess(lists: Lists) -> np.ndarray:
     """A scorer that knows a named number, trusts it less with a typo, and an equal amount."""
-    typo = lists.pair[:, P["rule: number, a digit wrong"]] * (lists.pair[:, P["rule: number"]] == 0)
+    typo = lists.pair[:, P["number with a typo"]] * (lists.pair[:, P["number or reference"]] == 0)
     logit = -1.0 + 4 * is_named(lists) - 3.5 * typo + 2 * lists.pair[:, P["amount equal"]]
     return logit.astype(np.float32)
 
