@@ -44,4 +44,4 @@ serve: install ## the champion, on its stable port, until it is stopped
 	@$(BIN)/matching-platform serve
 
 clean: ## removes the environment, the demo's data and the instance
-	rm -rf $(VENV) .dagster .demo
+	rm -rf $(VENV) .dagster .demo .hypothesis .mypy_cache .ruff_cache .pytest_cache .import_linter_cache *.egg-info

@@ -324,7 +324,7 @@ def rollback(
     if deployed:
         _say(f"Model {deployed.version} answers at {deployed.url}.")
     else:
-        _say("It was never rolled out, so the service is as it was; materialize `bento`, `image` and `deployment`.")
+        _say("Nothing answers requests: no model was ever rolled out.")
 
 
 @models.command("promote")
@@ -374,9 +374,7 @@ def load(data: Data) -> None:
     table = Table("table", "rows", "months", "first", "last", title=f"loaded into {platform.warehouse.path}")
     for name, days in zip(RAW_TABLES, dates, strict=True):
         months = days.dt.strftime("%Y-%m").unique().sort().to_list()
-        table.add_row(
-            name, f"{len(days):,}", str(len(months)), _cell(min(months, default=None)), _cell(max(months, default=None))
-        )
+        table.add_row(name, f"{len(days):,}", str(len(months)), *(months[:1] or "–"), *(months[-1:] or "–"))
     out.print(table)
     _say("Next: `make dev` starts Dagster; where it runs, its sensor finds the new months by itself.")
 

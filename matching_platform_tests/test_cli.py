@@ -12,11 +12,13 @@ import pytest
 from typer.testing import CliRunner
 
 from matching_platform import cli
+from matching_platform.learning.split import SplitError
 from matching_platform.ledger.months import month_of
-from matching_platform.ledger.proposals import read_proposals
+from matching_platform.ledger.proposals import read_proposals, write_proposals
 from matching_platform.ledger.reading import Ledger
 from matching_platform.ledger.schema import PROPOSALS
 from matching_platform.matching.matcher import Matcher
+from matching_platform.warehouse.duck import DuckWarehouse, WarehouseError
 
 RAW = ("invoices", "transfers", "matches", "audit")
 
@@ -46,7 +48,7 @@ def ran(*arguments: object) -> str:
     result = CliRunner().invoke(cli.app, [str(argument) for argument in arguments])
     assert result.exit_code == 0, result.output
     assert result.exception is None
-    return result.output
+    return result.stdout
 
 
 def refused(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: object) -> str:
@@ -112,7 +114,43 @@ def test_explain_says_why(proposals: Path) -> None:
             assert first["evidence"][0].removeprefix("against: ") in " ".join(said.split())
 
 
+def test_explain_reads_no_text_as_markup(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    odd = "[bold]7[/nothing] :key:"
+    rename(data, "invoices", "invoice_id", "number", to=odd)
+    rename(data, "transfers", "transfer_id", "title", to=odd)
+    row = (odd, odd, None, 0.9, "review", [f"the number {odd}"])
+    write_proposals(pl.DataFrame([row], schema=PROPOSALS, orient="row"), tmp_path / "p.parquet")
+    said = ran("explain", tmp_path / "p.parquet", odd, "--data", data)
+    assert said.count(odd) == 5, "transfer, title, invoice, number, evidence"
+
+
+def test_load_fills_the_warehouse(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MATCHING_PLATFORM_WAREHOUSE", str(tmp_path / "w.duckdb"))
+    said = ran("load", data)
+    transfers = pl.read_parquet(data / "transfers.parquet")
+    months = transfers.select(month_of("booked_on")).to_series().unique().sort().to_list()
+    assert all(word in said for word in (f"{len(transfers):,}", months[0], months[-1], "make dev"))
+    assert list(DuckWarehouse(tmp_path / "w.duckdb").months("transfers")) == months
+
+
+@pytest.mark.parametrize("complete", [True, False])
+def test_demo_that_fell_short_ends_with_1(monkeypatch: pytest.MonkeyPatch, complete: bool) -> None:
+    monkeypatch.setattr("matching_platform.demo.run", lambda console: complete)
+    assert CliRunner().invoke(cli.app, ["demo"]).exit_code == int(not complete)
+
+
 # Errors
+
+
+def rename(folder: Path, table: str, *columns: str, to: str) -> None:
+    """Puts `to` into `columns` of the first row, and takes away the matches, which would name it otherwise."""
+    first = pl.int_range(pl.len()) == 0
+    frame = pl.read_parquet(folder / f"{table}.parquet")
+    frame.with_columns(pl.when(first).then(pl.lit(to)).otherwise(pl.col(columns)).name.keep()).write_parquet(
+        folder / f"{table}.parquet"
+    )
+    pl.read_parquet(folder / "matches.parquet").head(0).write_parquet(folder / "matches.parquet")
 
 
 def change(name: str, edit: Callable[[pl.DataFrame], pl.DataFrame]) -> Callable[[Path], object]:
@@ -176,6 +214,17 @@ REQUESTS: list[tuple[list[str], str]] = [
         ["match", "{data}", "--model", "{model}", "--output", "{out}", "--from", "1999-01", "--to", "1999-02"],
         "no transfer",
     ),
+    (
+        ["match", "{data}", "--model", "{model}", "--output", "{out}", "--from", "9999-11", "--to", "9999-12"],
+        "no transfer",
+    ),
+    (["match", "{none}", "--model", "{none}", "--output", "."], "is a folder; name a file in it"),
+    (["match", "{none}", "--model", "{none}", "--output", "{data}"], "is a folder; name a file in it"),
+    (["match", "{none}", "--model", "{none}", "--output", "{file}/p.parquet"], "is a file, not a folder"),
+    (["match", "{none}", "--model", "{none}", "--output", "{out}.csv"], "written as Parquet"),
+    (["backtest", "{none}", "--from", "2024-01", "--to", "2024-02", "--output", "{file}"], "is a file, not a folder"),
+    (["train", "{none}", "--until", "2024-01", "--model", "{file}/model"], "is a file, not a folder"),
+    (["load", "{none}"], "is not a folder"),
     (["train", "{data}", "--until", "May", "--model", "{out}"], "'May' is not a month"),
     (["train", "{data}", "--until", "1999-01", "--model", "{out}"], "no transfer was booked up to 1999-01"),
     (["train", "{data}", "--until", "2023-02", "--model", "{model}"], "exists already"),
@@ -198,9 +247,44 @@ def test_what_cannot_be_done_ends_with_one_line(
     told: str,
 ) -> None:
     paths: dict[str, Any] = {"data": data, "model": small_model, "proposals": proposals}
-    paths |= {"none": tmp_path / "nowhere", "out": tmp_path / "out"}
+    paths |= {"none": tmp_path / "nowhere", "out": tmp_path / "out", "file": data / "audit.parquet"}
     assert told in refused(capsys, monkeypatch, *(argument.format(**paths) for argument in arguments))
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("PORT", "many", "MATCHING_PLATFORM_PORT: Input should be a valid integer"),
+        ("ENVIRONMENT", "moon", "MATCHING_PLATFORM_ENVIRONMENT: Input should be 'local'"),
+        ("FIRST_MONTH", "May", "MATCHING_PLATFORM_FIRST_MONTH: Value error, 'May' is not a month"),
+        ("THRESHOLDS", "{", "thresholds"),
+        ("ENVIRONMENT", "staging", "MATCHING_PLATFORM_WAREHOUSE"),
+        ("STORE", "/dev/null/store", "/dev/null"),
+    ],
+)
+def test_a_setting_that_is_refused_is_named(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, name: str, value: str, told: str
+) -> None:
+    monkeypatch.setenv(f"MATCHING_PLATFORM_{name}", value)
+    assert told in refused(capsys, monkeypatch, "models", "rollback", "--reason", "none")
+
+
+@pytest.mark.parametrize("last", ["9999-12", None])
+def test_months_are_those_of_the_ledger(small_ledger: Ledger, last: str | None) -> None:
+    known = small_ledger.months()
+    assert cli._months(small_ledger, known[1], last) == known[1:]
+
+
+@pytest.mark.parametrize("error", [WarehouseError, SplitError])
+def test_errors_of_every_room_end_with_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    def fails() -> None:
+        raise error("load [a] folder\nfirst")
+
+    monkeypatch.setattr(cli, "app", fails)
+    assert refused(capsys, monkeypatch) == "error: load [a] folder first"
 
 
 @pytest.mark.parametrize("arguments", [["mach"], ["match"], ["models", "promot"], ["train", "x", "--untl", "2024-01"]])

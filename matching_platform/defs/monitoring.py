@@ -7,7 +7,7 @@ import polars as pl
 
 from matching_platform.defs.automation import EVERY_MONTH
 from matching_platform.defs.common import MANY_MONTHS, MONTHS, Made, PlatformParam, keep, link, materialized
-from matching_platform.defs.proposals import minor
+from matching_platform.defs.proposals import made_in_advance, minor
 from matching_platform.ledger.months import month_of
 from matching_platform.ledger.reading import Ledger
 from matching_platform.monitoring.drift import drift
@@ -46,7 +46,8 @@ def drift_report(context: dg.AssetExecutionContext, platform: PlatformParam) -> 
 
 
 @dg.asset(
-    description="A row is a figure of what was proposed for the month, judged by what has been tagged since.",
+    description="A row is a figure of what was proposed for the month, judged by what has been tagged since. "
+    "Proposals of a model that had learned from the month do not count.",
     deps=["proposals", "matches"],
     partitions_def=MONTHS,
     backfill_policy=MANY_MONTHS,
@@ -58,10 +59,15 @@ def drift_report(context: dg.AssetExecutionContext, platform: PlatformParam) -> 
 def realised_quality(context: dg.AssetExecutionContext, platform: PlatformParam) -> dg.MaterializeResult:
     made = {}
     for month in sorted(context.partition_keys):
-        figures = realised(minor(platform.read("proposals", month)), platform.read("matches", month))
+        proposed, advance = platform.read("proposals", month), made_in_advance(platform, month)
+        counted = platform.store.read_frame(advance.version) if advance else proposed.clear()
+        counted = counted.join(proposed, on="transfer_id", how="semi", maintain_order="left")
+        figures = realised(minor(counted), platform.read("matches", month))
+        left_out = proposed["transfer_id"].n_unique() - counted["transfer_id"].n_unique()
         frame = pl.DataFrame({"figure": list(figures), "value": list(figures.values())})
         version = platform.store.put_frame("realised_quality", frame)
-        made[month] = keep(platform, "realised_quality", month, Made(version, figures))
+        metadata = {**figures, "left out as in-sample": left_out}
+        made[month] = keep(platform, "realised_quality", month, Made(version, metadata))
     return materialized(context, platform, made)
 
 

@@ -14,14 +14,13 @@ from matching_platform.defs.automation import WHEN_EVALUATED, WHEN_UPSTREAM_CHAN
 from matching_platform.defs.common import Made, PlatformParam, actor, materialized
 from matching_platform.delivery.acceptance import accept
 from matching_platform.delivery.packing import build_bento
-from matching_platform.delivery.rollout import Rollout, RolloutError
+from matching_platform.delivery.rollout import Deployment, Rollout, RolloutError
 from matching_platform.environment import Platform
 from matching_platform.store.record import Record
 from matching_platform.store.versions import Version
 
 BENTOS: Final = "bentos"
 IMAGES: Final = "images"
-DEPLOYED: Final = "deployments"
 
 _TRIED: Final = 20  # transfers that a new server must answer as its model does
 
@@ -121,15 +120,8 @@ def deployment(context: dg.AssetExecutionContext, platform: PlatformParam) -> dg
     model = gate.champion(platform, context.instance).model
     _noted(platform, IMAGES, model)
     packed = _noted(platform, BENTOS, model)
-    found: dict[str, float] = {}
-
-    def accepted(url: str) -> tuple[str, ...]:
-        result = accept(url, platform.store.fetch(model), *_examples(platform))
-        found.update({f"{name} (ms)": getattr(result, name) * 1000 for name in ("p50", "p95", "p99")})
-        return result.problems
-
     try:
-        deployed = rollout(platform).deploy(platform.store.fetch(packed), accepted)
+        deployed, found = _deploy(platform, model, packed)
     except RolloutError as error:
         raise dg.Failure(str(error), allow_retries=False) from error
     metadata = {
@@ -146,6 +138,31 @@ def rollout(platform: Platform) -> Rollout:
     return Rollout(platform.home / "service", int(platform.settings.port or 0))
 
 
+def roll_out(platform: Platform, model: Version) -> Deployment | None:
+    """Makes the bento of `model` serve where a service was ever rolled out; None, and nothing happens, where none was.
+
+    RolloutError where the model was never packed, or its server is not accepted: what served before serves on.
+    """
+    if rollout(platform).record.last() is None:
+        return None
+    packed = _newest(platform, BENTOS, model)
+    if packed is None:
+        raise RolloutError(f"there is no bento of {model.name}: materialize bento, image and deployment")
+    return _deploy(platform, model, packed)[0]
+
+
+def _deploy(platform: Platform, model: Version, packed: Version) -> tuple[Deployment, dict[str, float]]:
+    """The bento of `model` deployed, and the latencies measured, none where it served already."""
+    latencies: dict[str, float] = {}
+
+    def problems(url: str) -> tuple[str, ...]:
+        result = accept(url, platform.store.fetch(model), *_examples(platform))
+        latencies.update({f"{name} (ms)": getattr(result, name) * 1000 for name in ("p50", "p95", "p99")})
+        return result.problems
+
+    return rollout(platform).deploy(platform.store.fetch(packed), problems), latencies
+
+
 def _examples(platform: Platform) -> tuple[pl.DataFrame, pl.DataFrame]:
     """The newest transfers, and the newest invoices that were issued by then."""
     ledger = platform.ledger(platform.catalog.months("transfers")[-1])
@@ -159,13 +176,19 @@ def _note(platform: Platform, what: str, version: Version, model: Version) -> No
 
 
 def _noted(platform: Platform, what: str, model: Version) -> Version:
-    """The last version of `what`, which must be of `model`: an old bento never follows a new champion."""
-    last = Record(platform.store, what).last()
-    if last is None or Version(**last.payload["model"]) != model:
+    """The newest `what` of `model`, of no other: an old bento never follows a new champion."""
+    version = _newest(platform, what, model)
+    if version is None:
         raise dg.Failure(
             f"the {what} are not of the champion {model.name}: materialize them first", allow_retries=False
         )
-    return Version(**last.payload["version"])
+    return version
+
+
+def _newest(platform: Platform, what: str, model: Version) -> Version | None:
+    """The newest `what` of `model`, whatever was made of other models since."""
+    noted = (entry.payload for entry in reversed(Record(platform.store, what).entries()))
+    return next((Version(**one["version"]) for one in noted if Version(**one["model"]) == model), None)
 
 
 defs = dg.Definitions(assets=[champion, bento, image, deployment])

@@ -1,12 +1,19 @@
 """What the finance system reads."""
 
+from typing import Final
+
 import dagster as dg
 import polars as pl
 
 from matching_platform.defs.automation import every_month_ignoring
 from matching_platform.defs.common import MANY_MONTHS, MONTHS, Made, PlatformParam, keep, materialized
+from matching_platform.environment import Platform
 from matching_platform.ledger.money import to_decimal
 from matching_platform.matching.matcher import Matcher
+from matching_platform.store.catalog import Current
+
+# Metadata: proposals of a month up to this one are in-sample, but for those that were kept from an earlier model.
+TRAINED_UNTIL: Final = "trained until"
 
 
 @dg.asset(
@@ -15,7 +22,7 @@ from matching_platform.matching.matcher import Matcher
     deps=["transfers", "invoices", "champion"],
     partitions_def=MONTHS,
     backfill_policy=MANY_MONTHS,
-    # A new champion speaks about the months to come; what was proposed stays proposed.
+    # A new champion speaks about the months to come; what was proposed stays proposed, also when he is asked again.
     automation_condition=every_month_ignoring("champion"),
     group_name="serving",
     kinds={"parquet"},
@@ -30,18 +37,40 @@ def proposals(context: dg.AssetExecutionContext, platform: PlatformParam) -> dg.
     ledger = platform.ledger(months[-1])
     made = {}
     for month in months:
-        rows = matcher.match(ledger, [month])
+        rows, fresh = matcher.match(ledger, [month]), 0
+        if month <= matcher.card["trained_until"]:
+            rows, fresh = _beside(made_in_advance(platform, month), platform, rows)
         by_decision = rows.unique("transfer_id")["decision"].value_counts()
         metadata = {
             "dagster/partition_row_count": rows.height,
             "rows": rows.height,
             "model": promotion.model.name,
-            "trained until": matcher.card["trained_until"],
+            TRAINED_UNTIL: matcher.card["trained_until"],
+            "in-sample": fresh,
             **dict(by_decision.rows()),
         }
         version = platform.store.put_frame("proposals", rows.with_columns(to_decimal("amount")))
         made[month] = keep(platform, "proposals", month, Made(version, metadata))
     return materialized(context, platform, made)
+
+
+def made_in_advance(platform: Platform, month: str) -> Current | None:
+    """The last proposals of `month` by a model that had not learned from it; None where there are none."""
+    history = platform.catalog.history("proposals", month)
+    return next((one for one in reversed(history) if one.metadata[TRAINED_UNTIL] < month), None)
+
+
+def _beside(earlier: Current | None, platform: Platform, rows: pl.DataFrame) -> tuple[pl.DataFrame, int]:
+    """What was proposed in advance, and `rows` of the other transfers; and how many of these there are.
+
+    `rows` are of a model that has seen the tags of the month, and would only repeat them.
+    """
+    if earlier is None:
+        return rows, rows["transfer_id"].n_unique()
+    proposed = minor(platform.store.read_frame(earlier.version))
+    fresh = rows.join(proposed, on="transfer_id", how="anti", maintain_order="left")
+    kept = proposed.join(rows, on="transfer_id", how="semi", maintain_order="left")
+    return pl.concat([kept, fresh]), fresh["transfer_id"].n_unique()
 
 
 def minor(proposed: pl.DataFrame) -> pl.DataFrame:

@@ -1,8 +1,9 @@
 """Does a running service answer as the model it was built from, fast enough, and refuse what it must refuse?"""
 
 import json
+import math
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any, Final
@@ -11,7 +12,7 @@ import httpx
 import numpy as np
 import polars as pl
 
-from matching_platform.delivery.probe import differences
+from matching_platform.delivery.probe import differences, given
 from matching_platform.ledger.wire import proposal_rows, to_rows
 from matching_platform.matching.matcher import Matcher
 
@@ -29,7 +30,10 @@ MALFORMED: Final[dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class AcceptanceResult:
-    """What was found: `problems` in words, and latencies in seconds of `requests` requests of one transfer each."""
+    """What was found: `problems` in words, and latencies in seconds of `requests` requests of one transfer each.
+
+    Where there are problems nothing was timed: no requests, and latencies that are NaN.
+    """
 
     requests: int
     p50: float
@@ -41,23 +45,27 @@ class AcceptanceResult:
     def accepted(self) -> bool:
         return not self.problems
 
-    def to_dict(self) -> dict[str, Any]:
-        return {"accepted": self.accepted, **asdict(self)}
-
 
 def accept(
     url: str, model: Path, transfers: pl.DataFrame, invoices: pl.DataFrame, requests: int = REQUESTS
 ) -> AcceptanceResult:
     """Compares the service at `url` with the model in folder `model` on validated tables, at least one transfer.
 
-    One request holds all transfers; then `requests` requests of one transfer each are timed, all against `invoices`.
-    httpx.TransportError where the service cannot be reached.
+    One request holds all transfers; where it is answered well, `requests` requests of one transfer each are timed, all
+    against `invoices`. A service that does not answer, or not in the contract's form, has that as its problem.
     """
+    latencies: list[float] = []
     with httpx.Client(base_url=url, timeout=120.0, trust_env=False) as client:
-        problems = [*_wrong_answers(client, model, transfers, invoices), *_not_refused(client)]
-        latencies = _latencies(client, to_rows(transfers), to_rows(invoices), requests)
+        try:
+            problems = [*_wrong_answers(client, model, transfers, invoices), *_not_refused(client)]
+            if not problems:
+                latencies = _latencies(client, to_rows(transfers), to_rows(invoices), requests)
+        except httpx.HTTPError as error:
+            problems = [f"{url} does not answer: {error!r}"]
+    if problems:
+        return AcceptanceResult(0, math.nan, math.nan, math.nan, tuple(problems))
     p50, p95, p99 = (float(value) for value in np.percentile(latencies, (50, 95, 99)))
-    return AcceptanceResult(requests, p50, p95, p99, tuple(problems))
+    return AcceptanceResult(requests, p50, p95, p99, ())
 
 
 def _wrong_answers(client: httpx.Client, model: Path, transfers: pl.DataFrame, invoices: pl.DataFrame) -> list[str]:
@@ -65,7 +73,10 @@ def _wrong_answers(client: httpx.Client, model: Path, transfers: pl.DataFrame, i
     if answer.status_code != httpx.codes.OK:
         return [f"/match answered {answer.status_code}: {answer.text}"]
     expected = proposal_rows(Matcher.load(model).propose(transfers, invoices))
-    return differences(expected, answer.json()["proposals"])
+    try:
+        return differences(expected, given(answer.content))
+    except ValueError as error:
+        return [f"/match did not answer with proposals: {error}"]
 
 
 def _not_refused(client: httpx.Client) -> list[str]:

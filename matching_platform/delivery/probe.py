@@ -9,6 +9,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from pydantic import TypeAdapter
+from typing_extensions import TypedDict
+
 from matching_platform.ledger.wire import from_rows, proposal_rows
 
 FILE: Final = "probe.json"
@@ -16,6 +19,23 @@ FILE: Final = "probe.json"
 TOLERANCE: Final = 1e-4
 
 Proposals = list[dict[str, Any]]
+
+
+class _Row(TypedDict):
+    """What is compared of a proposal."""
+
+    transfer_id: str
+    invoice_id: str | None
+    amount: float | None
+    decision: str
+    confidence: float
+
+
+class _Answer(TypedDict):
+    proposals: list[_Row]
+
+
+_ANSWER: Final = TypeAdapter(_Answer)
 
 
 def _invoice(number: str, amount: str, customer: str, account: str) -> dict[str, Any]:
@@ -92,6 +112,11 @@ def write(probe: Probe, path: Path) -> None:
 def read(bento: Path) -> Probe:
     """The probe packed in the bento at `bento`; FileNotFoundError where there is none."""
     return Probe(**json.loads((bento / "src" / FILE).read_text(encoding="utf-8")))
+
+
+def given(content: bytes) -> Proposals:
+    """The proposals in the body of an answer of `/match`; ValueError where it is not JSON of that form."""
+    return [{**row} for row in _ANSWER.validate_json(content)["proposals"]]
 
 
 def differences(expected: Proposals, given: Proposals) -> list[str]:

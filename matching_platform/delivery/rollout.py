@@ -9,14 +9,16 @@ import shutil
 import socket
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import httpx
 import psutil
 from filelock import FileLock
+from pydantic import TypeAdapter
 
 from matching_platform.delivery import probe, processes
 from matching_platform.delivery.front import ANSWER_SECONDS, HOST, SERVED_BY, deployments
@@ -31,6 +33,7 @@ _FAILED_GRACE_SECONDS: Final = 1.0
 _POLL_SECONDS: Final = 0.1
 _LOG_TAIL: Final = 2000
 _WORKER: Final = "_bentoml_impl.worker.service"
+_CARD: Final = TypeAdapter(dict[str, Any])
 # Of another server, perhaps the one we run in.
 _NOT_INHERITED: Final = frozenset(
     ("MATCHING_PLATFORM_MODEL", "PROMETHEUS_MULTIPROC_DIR", "BENTOML_PORT", "BENTOML_HOST")
@@ -95,7 +98,9 @@ class Rollout:
             self._ensure_front()
             self.record.append({"version": wanted.version, "bento": str(bento), "address": address})
             self._sweep()
-            if _get(f"{self.url}/readyz").headers.get(SERVED_BY) != address:
+            with _answering(self.url):
+                served_by = _get(f"{self.url}/readyz").headers.get(SERVED_BY)
+            if served_by != address:
                 raise RolloutError(f"{self.url} does not lead to {address}, though the record does; deploy again")
         return Deployment(wanted.version, bento, address, self.url, changed=True)
 
@@ -149,7 +154,7 @@ class Rollout:
             return None
         try:
             _check(f"http://{address}", wanted)
-        except (RolloutError, httpx.HTTPError):
+        except RolloutError:
             processes.stop([server], _FAILED_GRACE_SECONDS)
             return None
         return address
@@ -163,7 +168,9 @@ class Rollout:
         try:
             _await_ready(server, address, log)
             _check(f"http://{address}", wanted)
-            if accept and (problems := accept(f"http://{address}")):
+            with _answering(address):
+                problems = accept(f"http://{address}") if accept else ()
+            if problems:
                 raise RolloutError(f"{bento} is not accepted: {'; '.join(problems)}")
         except BaseException:
             processes.stop([server], _FAILED_GRACE_SECONDS)
@@ -211,7 +218,7 @@ def _await_ready(server: psutil.Process, address: str, log: Path) -> None:
             raise RolloutError(f"the server does not come up: {_tail(log)}")
         try:
             return _get(f"http://{address}/readyz", seconds=1.0).is_success
-        except httpx.TransportError:
+        except httpx.HTTPError:
             return False
 
     _wait_for(ready, server, "the server", log)
@@ -219,16 +226,28 @@ def _await_ready(server: psutil.Process, address: str, log: Path) -> None:
 
 def _check(url: str, wanted: Probe) -> None:
     """RolloutError where the server at `url` is not ready, serves another version, or answers otherwise than packed."""
-    if not _get(f"{url}/readyz").is_success:
-        raise RolloutError(f"{url} is not ready")
-    version = _get(f"{url}/model").json().get("version")
+    with _answering(url):
+        _get(f"{url}/readyz").raise_for_status()
+        version = _CARD.validate_json(_get(f"{url}/model").raise_for_status().content).get("version")
     if version != wanted.version:
         raise RolloutError(f"{url} serves {version}, not {wanted.version}")
-    answer = httpx.post(f"{url}/match", json=wanted.request, timeout=ANSWER_SECONDS, trust_env=False)
+    with _answering(url):
+        answer = httpx.post(f"{url}/match", json=wanted.request, timeout=ANSWER_SECONDS, trust_env=False)
     if answer.status_code != httpx.codes.OK:
         raise RolloutError(f"{url}/match answers {answer.status_code} to the packed request: {answer.text}")
-    if different := probe.differences(wanted.proposals, answer.json()["proposals"]):
+    with _answering(url):
+        given = probe.given(answer.content)
+    if different := probe.differences(wanted.proposals, given):
         raise RolloutError(f"{url} does not answer as the packed model did: {'; '.join(different)}")
+
+
+@contextmanager
+def _answering(url: str) -> Iterator[None]:
+    """RolloutError where what is asked within does not come, or not as the JSON that it should be."""
+    try:
+        yield
+    except (httpx.HTTPError, ValueError) as error:
+        raise RolloutError(f"{url} does not answer as it must: {error!r}") from error
 
 
 def _wait_for(holds: Callable[[], bool], process: psutil.Process, name: str, log: Path) -> None:

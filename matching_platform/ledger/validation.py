@@ -178,20 +178,20 @@ def _either(choices: frozenset[str]) -> str:
     return " or ".join(f"'{choice}'" for choice in sorted(choices))
 
 
+def _as_text(raw: pl.DataFrame) -> pl.DataFrame:
+    joined = raw.with_columns(pl.selectors.list().cast(pl.List(pl.String)).list.join("; "))
+    return joined.with_columns(pl.all().exclude(ROW).cast(pl.String, strict=False))
+
+
 def _refuse(source: str, raw: pl.DataFrame, converted: pl.DataFrame, rules: list[_Rule]) -> None:
     verdict = converted.select(rule.bad.fill_null(False).alias(str(i)) for i, rule in enumerate(rules))
-    failed = [(rule, raw.filter(verdict[str(i)])) for i, rule in enumerate(rules) if verdict[str(i)].any()]
+    failed = [(rule, _as_text(raw.filter(verdict[str(i)]))) for i, rule in enumerate(rules) if verdict[str(i)].any()]
     if not failed:
         return
-    rows = pl.concat(
-        bad.with_columns(pl.selectors.list().cast(pl.List(pl.String)).list.join("; "))
-        .with_columns(pl.all().exclude(ROW).cast(pl.String, strict=False))
-        .with_columns(problem=pl.lit(f"{rule.column} {rule.reason}"))
-        for rule, bad in failed
-    )
+    rows = pl.concat(bad.with_columns(problem=pl.lit(f"{rule.column} {rule.reason}")) for rule, bad in failed)
     rule, bad = min(failed, key=lambda pair: pair[1][ROW][0])
     if rule.reason == _DUPLICATE:
-        bad = bad.filter(~pl.col(rule.column).cast(pl.String).str.strip_chars().is_first_distinct())
+        bad = bad.filter(~pl.col(rule.column).str.strip_chars().is_first_distinct())
     value, row = bad[rule.column][0], int(bad[ROW][0])
     shown = "" if value is None else f"'{' '.join(str(value).split())[:_LONGEST_SHOWN]}' "
     more = f" ({rows[ROW].n_unique()} rows are refused)" if rows[ROW].n_unique() > 1 else ""

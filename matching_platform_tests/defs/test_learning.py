@@ -22,6 +22,7 @@ def test_the_model_is_reproducible_from_its_manifest(world: World) -> None:
         for path in (world.home / "data" / "store" / "records" / "trainings" / name).iterdir():
             path.unlink()
     assert world.make("model", month=NEWEST).metadata("model")["trained"] == "now"
+    assert list((world.home / "data" / "checkpoints").iterdir()) == []
     assert world.platform.current("model", NEWEST) == before
 
 

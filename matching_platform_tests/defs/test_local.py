@@ -7,9 +7,11 @@ import sys
 import time
 from pathlib import Path
 
+import dagster as dg
 import polars as pl
 import pytest
 
+from matching_platform.defs import local
 from matching_platform.environment import DEFAULTS, Platform, Settings
 from matching_platform.sample import company
 
@@ -80,3 +82,20 @@ def test_a_bad_month_stops_no_other(platform: Platform, tmp_path: Path) -> None:
         told, _ = process.communicate(timeout=120)
     assert "failed" not in told
     assert platform.catalog.months("labelled_pairs") == MONTHS
+
+
+def test_only_what_was_started_here_is_closed(tmp_path: Path) -> None:
+    with local.instance(tmp_path / "dagster") as instance:
+        for run_id, tags in (("ours", local.OURS), ("a daemon's", {})):
+            instance.add_run(
+                dg.DagsterRun(job_name="month", run_id=run_id, tags=tags, status=dg.DagsterRunStatus.STARTED)
+            )
+        assert local.clear(instance) == 1
+        assert {run.run_id: run.is_finished for run in instance.get_runs()} == {"ours": True, "a daemon's": False}
+
+
+def test_the_instance_lies_where_dagster_looks_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DAGSTER_HOME", "/elsewhere")
+    assert local.home() == Path("/elsewhere")
+    monkeypatch.delenv("DAGSTER_HOME")
+    assert local.home() == Path(".dagster")

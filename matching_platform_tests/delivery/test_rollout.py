@@ -118,6 +118,10 @@ BROKEN = {
     "the worker does not come up": ({"start": "raise ValueError('out of order')"}, "out of order"),
     "the service does not import": ({"seconds": "nowhere("}, "SyntaxError"),
     "it names another version": ({"named": "'another'"}, "serves another, not broken"),
+    "it cannot say what it is": ({"named": "nowhere"}, "does not answer as it must.*500"),
+    "its answer is not of the form": ({"proposals": "{}"}, "does not answer as it must"),
+    "its rows are not of the form": ({"proposals": "[{'transfer_id': 1}]"}, "does not answer as it must"),
+    "it fails at matching": ({"proposals": "nowhere"}, "answers 500"),
     "it answers otherwise than packed": ({"proposals": "[]"}, "probe-single: expected .*, got no answer"),
 }
 
@@ -153,6 +157,15 @@ def test_a_server_that_is_not_accepted_gets_no_traffic(serving: Rollout, light: 
     with pytest.raises(RolloutError, match="too slow"):
         serving.deploy(light("slow"), accept=refuse)
     assert asked == ["slow"]
+    assert served(serving) == "one"
+
+
+def test_a_server_that_cannot_be_asked_gets_no_traffic(serving: Rollout, light: Make) -> None:
+    def ask(url: str) -> list[str]:
+        raise httpx.ReadTimeout("no answer in time")
+
+    with pytest.raises(RolloutError, match="no answer in time"):
+        serving.deploy(light("silent"), accept=ask)
     assert served(serving) == "one"
 
 

@@ -12,7 +12,7 @@ from matching_platform.delivery.probe import REQUEST, differences
 from matching_platform.ledger.schema import PROPOSALS
 from matching_platform.ledger.wire import to_rows
 from matching_platform.matching.matcher import Matcher
-from matching_platform_tests.delivery.parts import VERSION, Batch
+from matching_platform_tests.delivery.parts import VERSION, Batch, free_port
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +61,13 @@ def test_acceptance_finds_another_model(url: str, model: Path, batch: Batch, tmp
     result = accept(url, other, batch.transfers, batch.invoices, requests=1)
     assert not result.accepted
     assert all(problem.startswith("transfer ") for problem in result.problems)
+
+
+def test_a_service_that_is_not_there_is_a_problem(model: Path, batch: Batch) -> None:
+    result = accept(f"http://127.0.0.1:{free_port()}", model, batch.transfers, batch.invoices)
+    assert not result.accepted
+    assert result.requests == 0
+    assert "does not answer" in result.problems[0]
 
 
 def test_a_proposal_has_the_columns_of_the_contract(client: httpx.Client) -> None:

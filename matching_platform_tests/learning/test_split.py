@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from matching_platform.learning import split
 from matching_platform.ledger.reading import Ledger
 from matching_platform.store.files import CorruptError
-from matching_platform.store.record import Record
+from matching_platform.store.record import LostRaceError, Record
 from matching_platform.store.versions import Store
 from matching_platform_tests.learning.ledgers import chains, joined, ledger
 
@@ -89,3 +89,23 @@ def test_untagged_months_cannot_be_split(store: Store) -> None:
     empty = Ledger(untagged.invoices, untagged.transfers, untagged.matches)
     with pytest.raises(split.SplitError, match="too little is tagged in 2024-01"):
         split.freeze(store, empty, ["2024-01"])
+
+
+@pytest.mark.parametrize("because", [None, "more months"])
+def test_of_two_that_freeze_at_once_both_get_the_winners_split(
+    store: Store, monkeypatch: pytest.MonkeyPatch, because: str | None
+) -> None:
+    append, won = Record.append, []
+
+    def beaten(record: Record, *args: object, **named: object) -> object:
+        monkeypatch.setattr(Record, "append", append)
+        won.append(split.freeze(store, chains(80, "2024-01"), ["2024-01"]))
+        return append(record, *args, **named)
+
+    monkeypatch.setattr(Record, "append", beaten)
+    if because:
+        with pytest.raises(LostRaceError):
+            split.freeze(store, chains(50, "2024-01"), ["2024-01"], remake_because=because)
+    else:
+        assert split.freeze(store, chains(50, "2024-01"), ["2024-01"]).version == won[0].version
+    assert Record(store, split.RECORD).count() == 1

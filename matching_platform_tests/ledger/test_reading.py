@@ -22,13 +22,16 @@ def written(folder: Path, sample: dict[str, pl.DataFrame], format: Literal["csv"
 
 
 @pytest.mark.parametrize("format", ["csv", "parquet"])
+@pytest.mark.parametrize("folder", ["plain", "May [draft] *?"])
 def test_both_formats_read_alike(
     tmp_path: Path,
     sample: dict[str, pl.DataFrame],
     small_ledger: Ledger,
+    folder: str,
     format: Literal["csv", "parquet"],  # noqa: A002
 ) -> None:
-    read = read_ledger(written(tmp_path, sample, format))
+    (tmp_path / folder).mkdir()
+    read = read_ledger(written(tmp_path / folder, sample, format))
     for name in NAMES:
         assert_frame_equal(getattr(read, name), getattr(small_ledger, name))
 
@@ -111,3 +114,13 @@ def test_an_unreadable_file_is_one_line(tmp_path: Path, file: str, content: byte
         read_file(path, "invoices")
     assert str(error.value).startswith(f"{path}: ")
     assert len(str(error.value).splitlines()) == 1
+
+
+def test_a_panic_inside_polars_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def panics(*_: object, **__: object) -> None:
+        raise pl.exceptions.PanicException("index out of bounds\nin Rust")
+
+    monkeypatch.setattr(pl, "read_parquet", panics)
+    with pytest.raises(LedgerError) as error:
+        read_file(tmp_path / "invoices.parquet", "invoices")
+    assert str(error.value) == f"{tmp_path}/invoices.parquet: cannot be read (index out of bounds)"

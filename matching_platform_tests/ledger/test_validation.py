@@ -1,6 +1,6 @@
 """Every fault of a table ends in one line that names source, row and column; everything sound passes unchanged."""
 
-from datetime import date, datetime
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -98,6 +98,10 @@ FAULTS = [
     ("invoices", {"issued_on": "01.05.2024"}, f"issued_on: '01.05.2024' {NO_DATE}"),
     ("invoices", {"issued_on": None}, "issued_on: is missing"),
     ("invoices", {"due_on": "soon"}, f"due_on: 'soon' {NO_DATE}"),
+    ("invoices", {"due_on": "2023-05-05garbage"}, f"due_on: '2023-05-05garbage' {NO_DATE}"),
+    ("invoices", {"due_on": "2023-05-051"}, f"due_on: '2023-05-051' {NO_DATE}"),
+    ("invoices", {"due_on": "2023-05-05 noon"}, f"due_on: '2023-05-05 noon' {NO_DATE}"),
+    ("invoices", {"due_on": "2023-5-5"}, f"due_on: '2023-5-5' {NO_DATE}"),
     ("transfers", {"transfer_id": None}, "transfer_id: is missing"),
     ("transfers", {"booked_on": "2024-13-01"}, f"booked_on: '2024-13-01' {NO_DATE}"),
     ("transfers", {"amount": "0"}, "amount: '0' is not above zero"),
@@ -202,6 +206,8 @@ def test_no_float_of_two_places_is_lost(minor: list[int]) -> None:
         pytest.param([datetime(2024, 5, 1, 23, 59), datetime(2024, 2, 29)], id="datetime"),
         pytest.param(["2024-05-01", " 2024-02-29"], id="text"),
         pytest.param(["2024-05-01T10:00:00", "2024-02-29 00:00:00"], id="text with time"),
+        pytest.param(["2024-05-01T23:00:00.123Z", "2024-02-29 10:00:00+02"], id="text with offset"),
+        pytest.param(["2024-05-01 10:00:00 UTC", "2024-02-29T10:00"], id="text as warehouses export it"),
     ],
 )
 def test_dates_of_every_type_become_dates(values: list[Any]) -> None:
@@ -213,6 +219,43 @@ def test_a_zoned_timestamp_keeps_its_own_calendar_day() -> None:
     moments = pl.Series([datetime(2024, 5, 1, 22, 30)]).dt.replace_time_zone("UTC").dt.convert_time_zone("UTC")
     frame = table("invoices", {}).with_columns(issued_on=moments)
     assert validate("invoices", frame)["issued_on"].to_list() == [date(2024, 5, 1)]
+
+
+WRONG_TYPES = [
+    ("invoices", "issued_on", [["2024-05-01"]], pl.List(pl.String), "List(String), which is no date"),
+    ("invoices", "issued_on", [{"a": 1}], pl.Struct({"a": pl.Int64}), "Struct({'a': Int64}), which is no date"),
+    ("invoices", "issued_on", [19844], pl.Int64, "Int64, which is no date"),
+    ("invoices", "issued_on", [1.5], pl.Float64, "Float64, which is no date"),
+    ("invoices", "issued_on", [True], pl.Boolean, "Boolean, which is no date"),
+    ("invoices", "issued_on", [time(1)], pl.Time, "Time, which is no date"),
+    ("invoices", "amount", [True], pl.Boolean, "Boolean, which is no amount"),
+    ("invoices", "amount", [b"1"], pl.Binary, "Binary, which is no amount"),
+    ("invoices", "amount", [date(2024, 5, 1)], pl.Date, "Date, which is no amount"),
+    ("invoices", "amount", [[1, 2]], pl.Array(pl.Int64, 2), "Array(Int64, shape=(2,)), which is no amount"),
+    ("invoices", "invoice_id", [b"i1"], pl.Binary, "Binary, which is no text"),
+    ("invoices", "invoice_id", [object()], pl.Object, "Object, which is no text"),
+    ("invoices", "number", [["a", "b"]], pl.List(pl.String), "List(String), which is no text"),
+    ("invoices", "reference", [timedelta(1)], pl.Duration("us"), "Duration(time_unit='us'), which is no text"),
+    ("invoices", "currency", [time(1)], pl.Time, "Time, which is no text"),
+]
+
+
+@pytest.mark.parametrize(("name", "column", "values", "dtype", "problem"), WRONG_TYPES)
+def test_a_column_of_an_unexpected_type_is_named(
+    name: str, column: str, values: list[Any], dtype: pl.DataType, problem: str
+) -> None:
+    frame = table(name, {}).with_columns(pl.Series(column, values, dtype=dtype))
+    with pytest.raises(LedgerError) as error:
+        validate(name, frame, source="x.parquet")
+    assert str(error.value) == f"x.parquet: column {column}: has the type {problem}"
+
+
+@pytest.mark.parametrize("dtype", [pl.Categorical(), pl.Enum(["2024-05-01", "123.45", "EUR", "i1"])])
+@pytest.mark.parametrize("column", ["issued_on", "amount", "currency", "invoice_id"])
+def test_categories_are_read_as_text(column: str, dtype: pl.DataType) -> None:
+    frame = table("invoices", {})
+    categories = frame.with_columns(pl.col(column).cast(dtype))
+    assert validate("invoices", categories).equals(validate("invoices", frame))
 
 
 def test_columns_beyond_the_contract_are_dropped_and_their_order_is_free() -> None:

@@ -157,3 +157,35 @@ def test_a_writer_killed_halfway_leaves_the_month_as_it_was(warehouse: DuckWareh
         assert writer.stdout.readline() == "half\n"
         writer.send_signal(signal.SIGKILL)
     assert warehouse.months("transfers") == before
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "csv"])
+def test_a_company_that_has_tagged_nothing_yet_can_be_loaded(tmp_path: Path, suffix: str) -> None:
+    invoices = pl.DataFrame({"invoice_id": ["I1"], "issued_on": [date(2023, 12, 5)], "amount": ["9.99"]})
+    untagged = pl.DataFrame(schema=dict.fromkeys(("transfer_id", "invoice_id", "amount", "tagged_on"), pl.String))
+    for name, frame in {"transfers": transfers("2024-01"), "invoices": invoices, "matches": untagged}.items():
+        path = tmp_path / f"{name}.{suffix}"
+        frame.write_parquet(path) if suffix == "parquet" else frame.write_csv(path)
+    warehouse = DuckWarehouse(tmp_path / "warehouse.duckdb")
+    warehouse.load_folder(tmp_path)
+    assert warehouse.months("matches") == {}
+    assert warehouse.read_month("matches", "2024-01").is_empty()
+
+
+@pytest.mark.parametrize(
+    ("text", "is_date"),
+    [
+        ("2024-06-30", True),
+        (" 2024-06-30 ", True),
+        ("2024-06-30T10:15:00Z", True),
+        ("2024-06-30 10:15", True),
+        ("2024-06-301 junk", False),
+        ("2024-06-30x", False),
+        ("2024-06-31", False),
+    ],
+)
+def test_what_a_date_is(tmp_path: Path, text: str, is_date: bool) -> None:
+    warehouse = DuckWarehouse(tmp_path / "warehouse.duckdb")
+    warehouse.write_month("transfers", "2024-06", transfers("2024-06", 1).with_columns(booked_on=pl.lit(text)))
+    kept = warehouse.read_month("transfers", "2024-06")["booked_on"][0]
+    assert kept == (date(2024, 6, 30) if is_date else text)
