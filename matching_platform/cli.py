@@ -367,7 +367,8 @@ def load(data: Data) -> None:
     from matching_platform.environment import Platform
     from matching_platform.environment import load as settings
 
-    ledger, platform = read_ledger(data), Platform(settings())
+    chosen = settings()
+    ledger, platform = read_ledger(data), Platform(chosen)
     platform.warehouse.load_folder(data)
     booked = ledger.matches.join(ledger.transfers.select("transfer_id", "booked_on"), on="transfer_id")
     dates = (ledger.invoices["issued_on"], ledger.transfers["booked_on"], booked["booked_on"])
@@ -376,6 +377,13 @@ def load(data: Data) -> None:
         months = days.dt.strftime("%Y-%m").unique().sort().to_list()
         table.add_row(name, f"{len(days):,}", str(len(months)), *(months[:1] or "–"), *(months[-1:] or "–"))
     out.print(table)
+    first, last = chosen.first_month or "", chosen.last_month or "9999-12"
+    beyond = [month for month in ledger.months() if not first <= month <= last]
+    if beyond:
+        _say(
+            f"{len(beyond)} months ({beyond[0]} to {beyond[-1]}) lie outside {first} to {last} and will not be seen: "
+            "set MATCHING_PLATFORM_FIRST_MONTH and MATCHING_PLATFORM_LAST_MONTH."
+        )
     _say("Next: `make dev` starts Dagster; where it runs, its sensor finds the new months by itself.")
 
 

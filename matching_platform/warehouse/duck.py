@@ -11,7 +11,7 @@ from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random
 
 from matching_platform.ledger.money import DECIMAL
 from matching_platform.ledger.months import month_of
-from matching_platform.ledger.reading import table_path
+from matching_platform.ledger.reading import read_raw, table_path
 from matching_platform.ledger.schema import RAW_TABLES, TABLES, Kind
 from matching_platform.warehouse.expressions import MONTH, fingerprints, keys, rows_of, taken
 
@@ -184,7 +184,7 @@ def _read_raw(folder: Path, name: str) -> pl.DataFrame:
     path = table_path(folder, name)
     if path is None:
         raise WarehouseError(f"{folder} holds neither {name}.parquet nor {name}.csv")
-    return pl.read_parquet(path) if path.suffix == ".parquet" else pl.read_csv(path, infer_schema=False)
+    return read_raw(path)
 
 
 def _with_month(frame: pl.DataFrame, column: str) -> pl.DataFrame:
