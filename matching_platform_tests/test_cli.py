@@ -115,7 +115,7 @@ def test_explain_says_why(proposals: Path) -> None:
 
 
 def test_explain_reads_no_text_as_markup(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(cli.out, "_width", 200)
     odd = "[bold]7[/nothing] :key:"
     rename(data, "invoices", "invoice_id", "number", to=odd)
     rename(data, "transfers", "transfer_id", "title", to=odd)
