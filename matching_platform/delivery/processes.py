@@ -58,6 +58,16 @@ def alive(process: psutil.Process) -> bool:
     return False
 
 
+def child(process: psutil.Process, word: str) -> psutil.Process | None:
+    """The first child whose command line holds `word`; one that is ending meanwhile has none."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        for one in process.children():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if word in one.cmdline():
+                    return one
+    return None
+
+
 def _children(process: psutil.Process) -> list[psutil.Process]:
     with contextlib.suppress(psutil.NoSuchProcess):
         return process.children(recursive=True)

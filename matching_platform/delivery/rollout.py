@@ -212,7 +212,7 @@ def _await_ready(server: psutil.Process, address: str, log: Path) -> None:
 
     def ready() -> bool:
         nonlocal worker
-        worker = worker or next((p for p in server.children() if _WORKER in p.cmdline()), None)
+        worker = worker or processes.child(server, _WORKER)
         if worker and not processes.alive(worker):
             # Its supervisor would start it again and again.
             raise RolloutError(f"the server does not come up: {_tail(log)}")
