@@ -13,7 +13,7 @@ from matching_platform.defs import gate
 from matching_platform.defs.automation import WHEN_EVALUATED, WHEN_UPSTREAM_CHANGES
 from matching_platform.defs.common import Made, PlatformParam, actor, materialized
 from matching_platform.delivery.acceptance import accept
-from matching_platform.delivery.packing import build_bento
+from matching_platform.delivery.packing import BentoArtefact, build_bento
 from matching_platform.delivery.rollout import Deployment, Rollout, RolloutError
 from matching_platform.environment import Platform
 from matching_platform.store.record import Record
@@ -67,10 +67,7 @@ def champion(context: dg.AssetExecutionContext, platform: PlatformParam) -> dg.M
 )
 def bento(context: dg.AssetExecutionContext, platform: PlatformParam) -> dg.MaterializeResult:
     model = gate.champion(platform, context.instance).model
-    with TemporaryDirectory() as folder:
-        built = build_bento(platform.store.fetch(model), model.name, Path(folder, "bento"))
-        version = platform.store.put(BENTOS, built.path)
-    _note(platform, BENTOS, version, model)
+    version, built = _pack(platform, model)
     metadata = {"model": model.name, "sha256": built.digest, "bytes": built.size}
     return materialized(context, platform, Made(version, metadata))
 
@@ -141,14 +138,20 @@ def rollout(platform: Platform) -> Rollout:
 def roll_out(platform: Platform, model: Version) -> Deployment | None:
     """Makes the bento of `model` serve where a service was ever rolled out; None, and nothing happens, where none was.
 
-    RolloutError where the model was never packed, or its server is not accepted: what served before serves on.
+    A model that was never packed is packed now. RolloutError where its server is not accepted: what served before serves on.
     """
     if rollout(platform).record.last() is None:
         return None
-    packed = _newest(platform, BENTOS, model)
-    if packed is None:
-        raise RolloutError(f"there is no bento of {model.name}: materialize bento, image and deployment")
+    packed = _newest(platform, BENTOS, model) or _pack(platform, model)[0]
     return _deploy(platform, model, packed)[0]
+
+
+def _pack(platform: Platform, model: Version) -> tuple[Version, BentoArtefact]:
+    with TemporaryDirectory() as folder:
+        built = build_bento(platform.store.fetch(model), model.name, Path(folder, "bento"))
+        version = platform.store.put(BENTOS, built.path)
+    _note(platform, BENTOS, version, model)
+    return version, built
 
 
 def _deploy(platform: Platform, model: Version, packed: Version) -> tuple[Deployment, dict[str, float]]:

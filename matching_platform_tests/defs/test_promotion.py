@@ -7,9 +7,8 @@ import pytest
 
 from matching_platform.defs.promotion import BENTOS, _note, roll_out, rollout
 from matching_platform.delivery.packing import build_bento
-from matching_platform.delivery.rollout import RolloutError
 from matching_platform.store.registry import MODELS
-from matching_platform.store.versions import Version
+from matching_platform.store.versions import UnknownVersionError, Version
 from matching_platform_tests.defs.conftest import MONTHS, NEWEST, World
 
 
@@ -42,7 +41,7 @@ def test_the_champion_is_packed_rolled_out_and_proposes(world: World, tmp_path: 
         assert served(world) == other.name
         assert roll_out(world.platform, model).changed
         assert served(world) == model.name
-        with pytest.raises(RolloutError, match="there is no bento of"):
+        with pytest.raises(UnknownVersionError):
             roll_out(world.platform, Version(MODELS, "0" * 64))
     finally:
         rollout(world.platform).stop()
