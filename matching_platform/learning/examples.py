@@ -90,7 +90,8 @@ def credible_tags(ledger: Ledger) -> pl.DataFrame:
 
 
 def _frame(known: Month, tags: pl.DataFrame, memory: Memory, settlements: Settlements, rows: Ints) -> pl.DataFrame:
-    lists = Reader(World.of(known.transfers, known.invoices, memory, settlements)).read(rows, rows, settlements)
+    world = World.of(known.transfers, known.invoices, memory, settlements, known.lately)
+    lists = Reader(world).read(rows, rows, settlements)
     chosen = known.transfers[rows]
     ids = chosen["transfer_id"]
     pairs = pl.DataFrame(
@@ -101,6 +102,7 @@ def _frame(known: Month, tags: pl.DataFrame, memory: Memory, settlements: Settle
             "open": lists.open,
             "converted": lists.converted,
             "order": lists.order,
+            "number_order": lists.number_order,
             "pair": pl.Series(lists.pair, dtype=pl.Array(pl.Float32, len(PAIR_FEATURES))),
             "found": pl.Series(lists.pairs.found, dtype=pl.Array(pl.Float32, lists.pairs.found.shape[1])),
         }
@@ -144,6 +146,7 @@ def examples_of(frames: list[pl.DataFrame]) -> Examples:
         amount=heads["transfer_amount"].to_numpy(),
         counterparty=pairs["counterparty"].to_numpy(),
         order=pairs["order"].to_numpy(),
+        number_order=pairs["number_order"].to_numpy(),
         pair=pairs["pair"].to_numpy(),
         context=heads["context"].to_numpy(),
     )

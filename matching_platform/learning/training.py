@@ -27,7 +27,8 @@ from matching_platform.matching.history import credible, settled
 from matching_platform.matching.matcher import Matcher
 from matching_platform.matching.memory import Memory
 from matching_platform.matching.scorer import Ensemble, ListScorer, Ragged, best_rows, device, score, with_nothing
-from matching_platform.matching.settlement import SET_FEATURES, Sets, propose, set_context
+from matching_platform.matching.set_features import SET_FEATURES
+from matching_platform.matching.settlement import Sets, propose, set_context
 
 Progress = Callable[[str, float], None]
 

@@ -1,7 +1,8 @@
 """Which invoices a transfer may pay: rules as data, each a name, two key spaces and a limit, read as one join of arrays."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Final
 
 import numpy as np
@@ -18,7 +19,17 @@ _SHORTEST_TYPO: Final = 6
 _GROUPS_OF_A_NUMBER: Final = 5
 _COUNTERPARTIES_NAMED: Final = 3  # more share a number by chance
 # Slots per transfer, after the likeliest; the longest list of open invoices that people still pay in one transfer.
-SLOTS: Final = 48
+SLOTS: Final = 60
+# What people agree to pay of an invoice at once: instalments, tenths, and the rest after a cash discount.
+SHARES: Final = (
+    *(Fraction(1, n) for n in (2, 3, 4)),
+    *(Fraction(n, 10) for n in (1, 2, 3, 4, 6, 7, 8, 9)),
+    *(Fraction(n, 100) for n in (95, 96, 97, 98, 99)),
+    Fraction(2, 3),
+    Fraction(3, 4),
+)
+CHARGES: Final = tuple(100 * units for units in (5, 10, 15, 20, 25, 30, 40, 50))  # minor units; what banks deduct
+_LONGEST_RUN: Final = 16  # invoices
 
 
 @dataclass(frozen=True)
@@ -39,12 +50,15 @@ RULES: Final = (
     Rule("number", "digits", "number", 30, worth=8),
     Rule("reference", "digits", "reference", 30, worth=8),
     Rule("number without zeros", "digits without zeros", "number without zeros", 30, worth=4),
-    Rule("number, a digit missing", "digits", "number less one", 10, worth=1),
+    Rule("number, a digit missing", "digits, one missing", "number less one", 10, worth=1),
     Rule("number, a digit too many", "digits less one", "number", 10, worth=1),
     Rule("number, a digit wrong", "digits less one", "number less one", 10, worth=1),
-    Rule("counterparty", "payer", "counterparty", 40, worth=6),
-    Rule("counterparty of a number named", "named", "counterparty", 40, worth=3),
-    Rule("amount", "amount", "open amount", 12, worth=2),
+    Rule("counterparty", "payer", "counterparty", 60, worth=6),
+    Rule("counterparty of a number named", "named", "counterparty", 60, worth=3),
+    Rule("counterparty named in the title", "written name", "counterparty", 40, worth=3),
+    Rule("amount", "amount", "open amount", 8, worth=7),
+    Rule("share of the amount", "whole", "open amount", 6, worth=5),
+    Rule("sum of a run", "run", "run", 32, worth=7),
 )
 RULE_INDEX: Final = {rule.name: index for index, rule in enumerate(RULES)}
 # These read a number as it stands; a typo of one number is often another number.
@@ -64,8 +78,20 @@ class Keys:
     weight: npt.NDArray[np.float32]
 
     @classmethod
+    def of(cls, row: Ints, key: Ints) -> "Keys":
+        """Keys that all weigh one."""
+        return cls(row, key, np.ones(len(row), np.float32))
+
+    @classmethod
     def joined(cls, parts: list["Keys"]) -> "Keys":
         return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("row", "key", "weight")))
+
+    def take(self, rows: Ints | Flags) -> "Keys":
+        return Keys(self.row[rows], self.key[rows], self.weight[rows])
+
+    def ascending(self) -> "Keys":
+        """In order of keys, as the right side of a join has to be."""
+        return self.take(np.argsort(self.key, kind="stable"))
 
 
 @dataclass(frozen=True)
@@ -93,14 +119,16 @@ class Pairs:
 
 
 def join(left: Ints, right: Ints) -> tuple[Ints, Ints]:
-    """All pairs of positions with equal keys, as (left int64[P], right int64[P]), ordered by left."""
-    order = np.argsort(right, kind="stable")
-    sorted_right = right[order]
-    first = np.searchsorted(sorted_right, left, "left")
-    count = np.searchsorted(sorted_right, left, "right") - first
-    positions = np.repeat(np.arange(len(left)), count)
-    within = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
-    return positions, order[np.repeat(first, count) + within]
+    """All pairs of positions with equal keys, as (left int64[P], right int64[P]), ordered by left; `right` ascends."""
+    first = np.searchsorted(right, left, "left")
+    count = np.searchsorted(right, left, "right") - first
+    hit = np.flatnonzero(count)
+    return np.repeat(hit, count[hit]), expanded(first[hit], count[hit])
+
+
+def expanded(first: Ints, count: Ints) -> Ints:
+    """The numbers first, first + 1, … of each of N spans of `count`, one after another."""
+    return np.repeat(first - np.cumsum(count) + count, count) + np.arange(count.sum())
 
 
 def rank_within(group: Ints, *by: npt.NDArray[np.generic]) -> Ints:
@@ -113,17 +141,36 @@ def rank_within(group: Ints, *by: npt.NDArray[np.generic]) -> Ints:
     return rank
 
 
-def title_keys(written: pl.Series, lengths: set[int]) -> dict[str, Keys]:
-    """The key spaces of the folded remittance texts, with windows of the `lengths` that numbers have."""
+def title_keys(written: pl.Series, lengths: set[int], numbers: Ints) -> dict[str, Keys]:
+    """The key spaces of the folded remittance texts, with windows of the `lengths` that numbers have.
+
+    What stands there as one of the known `numbers`, keys in ascending order, is not read as a typo of another one.
+    """
     digits = Digits.of(written)
+    typed = digits.without(_spelled_out(digits, lengths, numbers))
     shorter = {length - 1 for length in lengths if length >= _SHORTEST_TYPO} - lengths
     return {
-        "digits": Keys.joined(
-            [_title_windows(digits, lengths, embedded=True), _title_windows(digits, shorter, embedded=False)]
-        ),
+        "digits": _title_windows(digits, lengths, embedded=True),
+        "digits, one missing": _title_windows(typed, shorter | lengths, embedded=False),
         "digits without zeros": _title_windows(digits.without_leading_zeros(), lengths, embedded=False),
-        "digits less one": _less_one(_title_windows(digits, {n + d for n in lengths for d in (0, 1)}, embedded=False)),
+        "digits less one": _less_one(_title_windows(typed, {n + d for n in lengths for d in (0, 1)}, embedded=False)),
     }
+
+
+def _spelled_out(digits: Digits, lengths: set[int], numbers: Ints) -> Flags:
+    """bool[D]: which digits belong to a known number that stands alone and is too long to do so by chance."""
+    change = np.zeros(len(digits.value) + 1, np.int64)
+    groups = np.cumsum(digits.starts)
+    for length, at, key in digits.windows(max(lengths, default=0)):
+        if length not in lengths or length < _SHORTEST_EMBEDDED or not len(numbers):
+            continue
+        last = at + length - 1
+        place = np.searchsorted(numbers, key).clip(max=len(numbers) - 1)
+        known = (numbers[place] == key) & digits.starts[at] & digits.ends[last]
+        known &= groups[last] - groups[at] < _GROUPS_OF_A_NUMBER
+        np.add.at(change, at[known], 1)
+        np.add.at(change, last[known] + 1, -1)
+    return np.cumsum(change[:-1]) > 0
 
 
 def number_keys(numbers: pl.Series) -> dict[str, Keys]:
@@ -131,26 +178,51 @@ def number_keys(numbers: pl.Series) -> dict[str, Keys]:
     digits = Digits.of(numbers)
     whole = _wholes(digits)
     return {
-        "number": whole,
-        "number without zeros": _wholes(digits.without_leading_zeros()),
-        "number less one": _less_one(whole),
+        "number": whole.ascending(),
+        "number without zeros": _wholes(digits.without_leading_zeros()).ascending(),
+        "number less one": _less_one(whole).ascending(),
     }
 
 
 def reference_keys(references: pl.Series) -> Keys:
     """The key space of machine references."""
-    return _wholes(Digits.of(references))
+    return _wholes(Digits.of(references)).ascending()
 
 
-def named(transfer_keys: dict[str, Keys], invoice_keys: dict[str, Keys]) -> Keys:
-    """The counterparties whose invoice numbers stand in a title: who pays under another name still names his invoices."""
-    digits, number = transfer_keys["digits"], invoice_keys["number"]
+def wholes(row: Ints, amount: Ints) -> tuple[Ints, Ints]:
+    """(row int64[W], amount int64[W]): every amount of which `amount` int64[N], minor units, is one of SHARES, rounded, or
+    what one of CHARGES left."""
+    rows, amounts = [np.repeat(row, len(CHARGES))], [np.add.outer(amount, CHARGES).ravel()]
+    for share in SHARES:
+        least = -((1 - 2 * amount) * share.denominator // (2 * share.numerator))
+        most = (2 * amount + 1) * share.denominator // (2 * share.numerator)
+        count = most - least + 1
+        rows.append(np.repeat(row, count))
+        amounts.append(expanded(least, count))
+    return np.concatenate(rows), np.concatenate(amounts)
+
+
+def runs(group: Ints, converted: Ints) -> Iterator[tuple[Ints, Ints]]:
+    """(first int64[W], sum int64[W]) of all runs of two invoices, three, …, that follow each other within a `group`.
+
+    `group` int64[N] ascends, `converted` int64[N] are amounts in the order in which invoices follow.
+    """
+    total = np.r_[0, np.cumsum(converted)]
+    for size in range(2, min(_LONGEST_RUN, len(group)) + 1):
+        first = np.flatnonzero(group[size - 1 :] == group[: len(group) - size + 1])
+        yield first, total[first + size] - total[first]
+
+
+def named(digits: Keys, number: Keys, counterparty: Ints) -> Keys:
+    """The counterparties whose invoice numbers stand in a title: who pays under another name still names his invoices.
+
+    `counterparty` int64[N] is each invoice's.
+    """
     alone = np.flatnonzero(digits.weight >= _SHORTEST_EMBEDDED)
     at_left, at_right = join(digits.key[alone], number.key)
     transfer = digits.row[alone[at_left]]
-    counterparty = invoice_keys["counterparty"].key[number.row[at_right]]
-    size = int(invoice_keys["counterparty"].key.max(initial=0)) + 1
-    code = np.unique(transfer * size + counterparty)
+    size = int(counterparty.max(initial=0)) + 1
+    code = np.unique(transfer * size + counterparty[number.row[at_right]])
     few = np.bincount(code // size, minlength=1)[code // size] <= _COUNTERPARTIES_NAMED
     return Keys(code[few] // size, code[few] % size, np.ones(int(few.sum()), np.float32))
 
@@ -205,18 +277,25 @@ def find(
         weight = np.where(np.abs(left.weight[at_left]) > 0, left.weight[at_left], right.weight[at_right])
         keep = allowed(rule, transfer, invoice)
         code, weight = _distinct(transfer[keep] * size + invoice[keep], weight[keep])
-        transfer, invoice = code // size, code % size
-        within = rank_within(transfer, -np.abs(weight), preference(transfer, invoice)) < rule.limit
-        codes.append(code[within])
-        weights.append(weight[within])
-        rules.append(np.full(int(within.sum()), index))
+        many = np.flatnonzero(np.bincount(code // size, minlength=1)[code // size] > rule.limit)
+        if len(many):
+            transfer, invoice = code[many] // size, code[many] % size
+            over = rank_within(transfer, -np.abs(weight[many]), preference(transfer, invoice)) >= rule.limit
+            code, weight = np.delete(code, many[over]), np.delete(weight, many[over])
+        codes.append(code)
+        weights.append(weight)
+        rules.append(np.full(len(code), index))
     code, position = np.unique(np.concatenate(codes), return_inverse=True)
     found = np.zeros((len(code), len(RULES)), np.float32)
     found[position, np.concatenate(rules)] = np.concatenate(weights)
     pairs = Pairs(code // size, code % size, found)
-    worth = (found != 0) @ np.array([rule.worth for rule in RULES])
-    likeliest = rank_within(pairs.transfer, -worth, preference(pairs.transfer, pairs.invoice))
-    return pairs.take(likeliest < SLOTS)
+    keep = np.ones(len(pairs), bool)
+    many = np.flatnonzero(np.bincount(pairs.transfer, minlength=1)[pairs.transfer] > SLOTS)
+    if len(many):
+        worth = (found[many] != 0) @ np.array([rule.worth for rule in RULES])
+        transfer = pairs.transfer[many]
+        keep[many] = rank_within(transfer, -worth, preference(transfer, pairs.invoice[many])) < SLOTS
+    return pairs.take(keep)
 
 
 def _distinct(code: Ints, weight: npt.NDArray[np.float32]) -> tuple[Ints, npt.NDArray[np.float32]]:

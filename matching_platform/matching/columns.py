@@ -10,22 +10,24 @@ import polars as pl
 from matching_platform.ledger.money import CURRENCIES
 from matching_platform.matching.arrays import Flags, Floats, Ints
 from matching_platform.matching.candidates import Pairs, rank_within
+from matching_platform.matching.history import REPEATED_WITHIN
 from matching_platform.matching.memory import NOTHING, Memory
 from matching_platform.matching.text import Digits, folded, words
 
 _BARE_NUMBER: Final = 7  # digits; longer groups are whole numbers, and the number rules read those
 _RUNNING_ENDS: Final = (3, 4, 5)  # digits of a running number at the end of a longer group
 _GROUP_SPAN: Final = 10 ** (_BARE_NUMBER + 2)  # above every key of a bare number
+_GROUPS_COMPARED: Final = 4  # of a number's digits; a fifth one tells numbers apart no more
 _TITLE_LENGTHS: Final = (35, 70, 140)  # where banks cut a remittance text (SWIFT and SEPA lines)
 _SHARES: Final = 200  # hundredths of an open amount; twice an invoice is no habit of paying it
+_SPREAD_UNKNOWN: Final = 10.0  # days around his usual delay, of a payer who was never seen
 _WORD_SEEN: Final = 3  # times before a word's promise is heeded
-_REPEATED_WITHIN: Final = 10  # days between a payment and the same one made by mistake
 _CURRENCY_CODES: Final = {code: index for index, code in enumerate(sorted(CURRENCIES))}
-_CURRENCY_SPAN: Final = 1024
+CURRENCY_SPAN: Final = 1024
 
 
 def amount_key(currency: Ints, sale: Flags, amount: Ints) -> Ints:
-    return (np.abs(amount) * 1024 + currency) * 2 + (sale == (amount > 0))
+    return (np.abs(amount) * CURRENCY_SPAN + currency) * 2 + (sale == (amount > 0))
 
 
 def _days(column: pl.Series) -> Ints:
@@ -34,15 +36,6 @@ def _days(column: pl.Series) -> Ints:
 
 def _currency_codes(column: pl.Series) -> Ints:
     return column.replace_strict(_CURRENCY_CODES, return_dtype=pl.Int64).to_numpy()
-
-
-def _per_counterparty(memory: Memory, codes: dict[str, int], space: str) -> pl.DataFrame:
-    """The counts of a space whose key is a counterparty, with `row` its code, where it has invoices here."""
-    return (
-        memory.space(space)
-        .with_columns(row=pl.col("key").replace_strict(codes, default=None, return_dtype=pl.Int64))
-        .drop_nulls("row")
-    )
 
 
 @dataclass(frozen=True)
@@ -74,10 +67,12 @@ class InvoiceColumns:
     counterparty: Ints
     codes: dict[str, int]
     place: Ints  # among the counterparty's invoices, in order of issue and number
+    number_place: Ints  # the same in order of number alone
     same_number: Ints  # invoices whose number has the same digits
     squeezed: npt.NDArray[np.object_]
     groups: tuple[Ints, Ints, Flags]  # (invoice, key, is the number's last), sorted by invoice
-    usual_delay: Floats
+    usual_delay: Floats  # days from due date to payment
+    delay_spread: Floats  # their standard deviation
     usual_batch: Floats
     shares: npt.NDArray[np.float32]
 
@@ -88,7 +83,8 @@ class InvoiceColumns:
         return np.where((hundredths >= 0) & (hundredths < _SHARES), known, 0)
 
     @classmethod
-    def of(cls, invoices: pl.DataFrame, memory: Memory) -> "InvoiceColumns":
+    def of(cls, invoices: pl.DataFrame, memory: Memory, now: str) -> "InvoiceColumns":
+        """Columns of `invoices`, with the habits of their counterparties as of the month `now`."""
         names = invoices["counterparty_id"].unique().sort().to_list()
         codes = {name: code for code, name in enumerate(names)}
         # The cast is for no invoices at all: without codes, polars leaves text.
@@ -97,18 +93,16 @@ class InvoiceColumns:
         )
         issued = _days(invoices["issued_on"])
         number = invoices["number"].str.to_uppercase().str.replace_all(r"[^\p{L}\p{N}]+", "")
-        number_order = number.rank("dense").to_numpy()
+        number_place = _number_places(invoices["number"], counterparty, issued)
         whole = np.zeros(len(invoices), np.int64)
         row, key, _ = Digits.of(invoices["number"]).wholes()
         whole[row] = key
         _, inverse, count = np.unique(whole, return_inverse=True, return_counts=True)
-        habit = _per_counterparty(memory, codes, "habit").pivot("value", index="row", values="count")
-        payments, days, batch = (_column_by_row(habit, name, len(codes)) for name in ("payments", "days", "invoices"))
-        share = _per_counterparty(memory, codes, "share").with_columns(share=pl.col("value").cast(pl.Int64))
-        shares = np.zeros((len(codes), _SHARES), np.float32)
-        inside = share.filter(pl.col("share").is_between(0, _SHARES - 1))
-        shares[inside["row"].to_numpy(), inside["share"].to_numpy()] = inside["count"].to_numpy()
-        shares /= shares.sum(axis=1, keepdims=True) + 1
+        payments, days, squares, batch = _habits(memory, now, codes)
+        delay = days / (payments + 1)
+        spread = np.sqrt(np.maximum((squares + _SPREAD_UNKNOWN**2) / (payments + 1) - delay**2, 0))
+        shares = _shares(memory, now, codes)
+        shares = (shares / (shares.sum(axis=1, keepdims=True) + 1)).astype(np.float32)
         return cls(
             issued=issued,
             due=_days(invoices["due_on"]),
@@ -117,21 +111,64 @@ class InvoiceColumns:
             sale=(invoices["direction"] == "sale").to_numpy(),
             counterparty=counterparty,
             codes=codes,
-            place=rank_within(counterparty, issued, number_order),
+            place=rank_within(counterparty, issued, number_place),
+            number_place=number_place,
             same_number=count[inverse],
             squeezed=number.to_numpy(),
             groups=_number_groups(invoices["number"]),
-            usual_delay=(days / (payments + 1))[counterparty].astype(np.float32),
+            usual_delay=delay[counterparty].astype(np.float32),
+            delay_spread=spread[counterparty].astype(np.float32),
             usual_batch=((batch + 1) / (payments + 1))[counterparty].astype(np.float32),
             shares=shares,
         )
 
 
-def _column_by_row(frame: pl.DataFrame, name: str, size: int) -> npt.NDArray[np.float64]:
-    values = np.zeros(size)
-    if name in frame.columns:
-        values[frame["row"].to_numpy()] = frame[name].fill_null(0).to_numpy()
-    return values
+def _habits(memory: Memory, now: str, codes: dict[str, int]) -> npt.NDArray[np.float64]:
+    """[4, counterparties] of payments, days after the due date, their squares and invoices paid at once, summed."""
+    habits = memory.habits("habit", now)
+    parts = [habits.filter(pl.col("value") == name) for name in ("payments", "days", "days squared", "invoices")]
+    return np.stack([_summed(part["count"], _coded(part["key"], codes), len(codes)) for part in parts])
+
+
+def _shares(memory: Memory, now: str, codes: dict[str, int]) -> npt.NDArray[np.float64]:
+    """[counterparties, _SHARES]: how often each paid so many hundredths of an open amount."""
+    paid = memory.habits("share", now).with_columns(share=pl.col("value").cast(pl.Int64))
+    paid = paid.filter(pl.col("share").is_between(0, _SHARES - 1))
+    row = _coded(paid["key"], codes)
+    cell = np.where(row < 0, -1, row * _SHARES + paid["share"].to_numpy())
+    return _summed(paid["count"], cell, len(codes) * _SHARES).reshape(len(codes), _SHARES)
+
+
+def _coded(keys: pl.Series, codes: dict[str, int]) -> Ints:
+    """The code of each counterparty, -1 where it has no invoices here."""
+    return keys.replace_strict(codes, default=-1, return_dtype=pl.Int64).to_numpy()
+
+
+def _summed(values: pl.Series, cell: Ints, size: int) -> npt.NDArray[np.float64]:
+    return np.bincount(cell[cell >= 0], values.to_numpy()[cell >= 0], size).astype(np.float64)
+
+
+def _number_places(numbers: pl.Series, counterparty: Ints, issued: Ints) -> Ints:
+    """The place of each number among those of its counterparty, as a person sorts numbers.
+
+    The groups of digits are compared from the left (`2024/07/218`) or from the right (`218/07/2024`), whichever agrees
+    better with the order of issue.
+    """
+    row, key, length = Digits.of(numbers).groups()
+    value = key - 10**length
+    from_left = np.arange(len(row)) - np.searchsorted(row, row, "left")
+    from_right = np.searchsorted(row, row, "right") - 1 - np.arange(len(row))
+    places = []
+    for position in (from_left, from_right):
+        groups = np.full((_GROUPS_COMPARED, len(numbers)), -1)
+        few = position < _GROUPS_COMPARED
+        groups[position[few], row[few]] = value[few]
+        places.append(rank_within(counterparty, *groups, issued))
+    order = np.lexsort((issued, counterparty))
+    follows = (np.diff(counterparty[order]) == 0) & (np.diff(issued[order]) > 0)
+    size = int(counterparty.max(initial=-1)) + 1
+    agrees = [np.bincount(counterparty[order][1:], follows & (np.diff(place[order]) > 0), size) for place in places]
+    return np.where((agrees[1] > agrees[0])[counterparty], places[1], places[0])
 
 
 def _number_groups(numbers: pl.Series) -> tuple[Ints, Ints, Flags]:
@@ -162,10 +199,10 @@ class TitleColumns:
     cut: Flags
     groups: Ints  # sorted codes of (transfer, key)
     memory_evidence: dict[str, npt.NDArray[np.floating]]
-    repeated: Floats
+    repeated: dict[str, Floats]
 
     @classmethod
-    def of(cls, transfers: pl.DataFrame, memory: Memory) -> "TitleColumns":
+    def of(cls, transfers: pl.DataFrame, lately: pl.DataFrame, memory: Memory) -> "TitleColumns":
         written = transfers["written"].fill_null("")
         length = transfers["title"].str.len_chars().to_numpy().astype(np.int64)
         row, key, size = Digits.of(written).without_leading_zeros().groups()
@@ -177,7 +214,7 @@ class TitleColumns:
             cut=np.isin(length, _TITLE_LENGTHS),
             groups=np.unique(row[short] * _GROUP_SPAN + key[short]),
             memory_evidence=_settles_nothing(transfers, memory),
-            repeated=_repeated(transfers),
+            repeated=_repeated(transfers, lately),
         )
 
     def bare_numbers(self, pairs: Pairs, invoices: InvoiceColumns) -> tuple[Floats, Floats]:
@@ -239,12 +276,17 @@ def _settles_nothing(transfers: pl.DataFrame, memory: Memory) -> dict[str, npt.N
     return columns
 
 
-def _repeated(transfers: pl.DataFrame) -> Floats:
-    """1 where the same payer brought the same amount within the days before, in this batch."""
-    same = transfers.with_row_index("row").sort("booked_on", "row")
-    gap = (pl.col("booked_on") - pl.col("booked_on").shift(1)).dt.total_days().over("name", "amount", "direction")
-    flagged = same.with_columns(repeated=(gap <= _REPEATED_WITHIN).fill_null(False)).sort("row")
-    return flagged["repeated"].to_numpy().astype(np.float32)
+def _repeated(transfers: pl.DataFrame, lately: pl.DataFrame) -> dict[str, Floats]:
+    """1 where the same payer brought the same amount in the days before, and where he wrote the same title, too."""
+    columns = ("name", "amount", "direction", "booked_on", "title")
+    both = pl.concat([frame.select(columns) for frame in (lately, transfers)]).with_row_index("row")
+    both = both.sort("booked_on", "row")
+    flags = {}
+    for name, same in (("same amount and payer lately", columns[:3]), ("same title, too", (*columns[:3], "title"))):
+        gap = (pl.col("booked_on") - pl.col("booked_on").shift(1)).dt.total_days().over(*same)
+        flags[name] = (gap <= REPEATED_WITHIN).fill_null(False)
+    found = both.with_columns(**flags).sort("row")[len(lately) :]
+    return {name: found[name].to_numpy().astype(np.float32) for name in flags}
 
 
 @dataclass(frozen=True)
@@ -256,7 +298,7 @@ class Rates:
     def of(cls, memory: Memory) -> "Rates":
         known = memory.rate_of()
         halves = known["pair"].str.split("/")
-        code = _currency_codes(halves.list.get(0)) * _CURRENCY_SPAN + _currency_codes(halves.list.get(1))
+        code = _currency_codes(halves.list.get(0)) * CURRENCY_SPAN + _currency_codes(halves.list.get(1))
         order = np.argsort(code)
         return cls(code[order], known["rate"].to_numpy()[order])
 
@@ -265,7 +307,7 @@ class Rates:
         same = currency == to
         if not len(self.codes):
             return amount, same
-        wanted = currency * _CURRENCY_SPAN + to
+        wanted = currency * CURRENCY_SPAN + to
         place = np.searchsorted(self.codes, wanted).clip(max=len(self.codes) - 1)
         known = self.codes[place] == wanted
         rate = np.where(known & ~same, self.rates[place], 1.0)

@@ -8,7 +8,8 @@ import polars as pl
 from matching_platform.matching.arrays import Ints
 from matching_platform.matching.candidates import SLOTS
 from matching_platform.matching.features import CONTEXT_FEATURES, Lists, P
-from matching_platform.matching.settlement import SET_FEATURES, Sets, members
+from matching_platform.matching.set_features import SET_FEATURES
+from matching_platform.matching.settlement import Sets, members
 
 # A column of facts, when it speaks, and what it says; `{}` takes the columns named behind it.
 _Statement = tuple[pl.Expr, str, tuple[str, ...]]

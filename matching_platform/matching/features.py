@@ -1,6 +1,7 @@
 """What speaks for and against each candidate: one row of numbers per pair, one per transfer, none tied to a data set."""
 
 from dataclasses import dataclass, replace
+from datetime import date
 from typing import Final
 
 import numpy as np
@@ -12,7 +13,14 @@ from matching_platform.matching import candidates, payers
 from matching_platform.matching.arrays import Flags, Floats, Ints
 from matching_platform.matching.balances import Settlements, open_amounts
 from matching_platform.matching.candidates import READ_FROM_TITLE, RULE_INDEX, Keys, Pairs, rank_within
-from matching_platform.matching.columns import InvoiceColumns, Rates, TitleColumns, TransferColumns, amount_key
+from matching_platform.matching.columns import (
+    CURRENCY_SPAN,
+    InvoiceColumns,
+    Rates,
+    TitleColumns,
+    TransferColumns,
+    amount_key,
+)
 from matching_platform.matching.history import DAYS_BEFORE_ISSUE
 from matching_platform.matching.keys import keyed_invoices, keyed_transfers
 from matching_platform.matching.memory import Memory
@@ -28,7 +36,9 @@ PAIR_FEATURES: Final = (
     "bare number is last",
     "spelling",
     "spelling above others",
-    "number sorts inside range",
+    "issued inside range",
+    "number inside range",
+    "name in the title",
     *payers.SIGNS,
     "amount equal",
     "amount ratio",
@@ -37,12 +47,18 @@ PAIR_FEATURES: Final = (
     "amount nearly equal",
     "amounts equal in list",
     "share of the open amount is usual",
+    "an agreed share",
+    "in a run that sums",
+    "others open with this amount",
+    "older ones with this amount",
     "currency equal",
     "rate known",
     "rate difference",
     "days since issue",
     "days since due",
     "days from usual",
+    "days from usual in spreads",
+    "issued after booking",
     "age rank",
     "oldest",
     "partly settled",
@@ -78,6 +94,7 @@ CONTEXT_FEATURES: Final = (
     "payer's counterparties",
     "invoices usually paid at once",
     "same amount and payer lately",
+    "same title, too",
 )
 P: Final = {name: index for index, name in enumerate(PAIR_FEATURES)}
 C: Final = {name: index for index, name in enumerate(CONTEXT_FEATURES)}
@@ -87,20 +104,34 @@ C: Final = {name: index for index, name in enumerate(CONTEXT_FEATURES)}
 class World:
     """What is known when a batch of transfers is read: keyed tables, memory, and what was settled before.
 
-    `moment` int64[T] orders the transfers; `settlements` carry the same moments, history lies before all of them.
+    `lately` are keyed transfers of the days before. `moment` int64[T] orders the transfers; `settlements` carry the same
+    moments, history lies before all of them.
     """
 
     transfers: pl.DataFrame
+    lately: pl.DataFrame
     invoices: pl.DataFrame
     memory: Memory
     settlements: Settlements
 
     @classmethod
     def of(
-        cls, transfers: pl.DataFrame, invoices: pl.DataFrame, memory: Memory, settlements: Settlements | None = None
+        cls,
+        transfers: pl.DataFrame,
+        invoices: pl.DataFrame,
+        memory: Memory,
+        settlements: Settlements | None = None,
+        lately: pl.DataFrame | None = None,
     ) -> "World":
-        """Keys of both tables are made here; `settlements` index rows of `invoices`."""
-        return cls(keyed_transfers(transfers), keyed_invoices(invoices), memory, settlements or Settlements.none())
+        """Keys of the tables are made here; `settlements` index rows of `invoices`."""
+        before = transfers.clear() if lately is None else lately
+        return cls(
+            keyed_transfers(transfers),
+            keyed_transfers(before),
+            keyed_invoices(invoices),
+            memory,
+            settlements or Settlements.none(),
+        )
 
 
 @dataclass(frozen=True)
@@ -108,8 +139,8 @@ class Lists:
     """The candidate lists of T transfers: P pairs sorted by transfer.
 
     `moment` int64[T]; `open` int64[P] open balance in the invoice's currency and `converted` int64[P] in the transfer's,
-    minor units; `pair` float32[P, len(PAIR_FEATURES)]; `context` float32[T, len(CONTEXT_FEATURES)]; `order` int64[P] the
-    place of the invoice among its counterparty's in order of issue.
+    minor units; `pair` float32[P, len(PAIR_FEATURES)]; `context` float32[T, len(CONTEXT_FEATURES)]; `order` int64[P] and
+    `number_order` int64[P] the places of the invoice among its counterparty's by issue and by number.
     """
 
     pairs: Pairs
@@ -118,6 +149,7 @@ class Lists:
     amount: Ints
     counterparty: Ints
     order: Ints
+    number_order: Ints
     pair: Floats
     context: Floats
 
@@ -132,19 +164,16 @@ class Reader:
 
     def __init__(self, world: World) -> None:
         self.world = world
-        self._invoice = InvoiceColumns.of(world.invoices, world.memory)
+        self._invoice = InvoiceColumns.of(world.invoices, world.memory, _month_of(world.transfers))
         self._transfer = TransferColumns.of(world.transfers)
         self._payers = payers.resolve(world.transfers, world.invoices, world.memory)
         self._rates = Rates.of(world.memory)
         self._invoice_keys = self._keys_of_invoices()
-        lengths = {
-            int(n)
-            for space in ("number", "number without zeros", "reference")
-            for n in np.unique(np.abs(self._invoice_keys[space].weight))
-        }
-        self._transfer_keys = self._keys_of_transfers(lengths)
-        self._transfer_keys["named"] = candidates.named(self._transfer_keys, self._invoice_keys)
-        self._title = TitleColumns.of(world.transfers, world.memory)
+        self._transfer_keys = self._keys_of_transfers()
+        self._transfer_keys["named"] = candidates.named(
+            self._transfer_keys["digits"], self._invoice_keys["number"], self._invoice.counterparty
+        )
+        self._title = TitleColumns.of(world.transfers, world.lately, world.memory)
 
     def read(self, rows: Ints, moment: Ints, settlements: Settlements) -> Lists:
         """The lists of the transfers in `rows` int64[N], ascending, with balances as of their `moment` int64[N]."""
@@ -152,10 +181,6 @@ class Reader:
         wanted[rows] = True
         moments = np.zeros(len(wanted), np.int64)
         moments[rows] = moment
-        transfer_keys = {
-            name: Keys(k.row[wanted[k.row]], k.key[wanted[k.row]], k.weight[wanted[k.row]])
-            for name, k in self._transfer_keys.items()
-        }
         t, i = self._transfer, self._invoice
 
         def still_open(transfer: Ints, invoice: Ints) -> Ints:
@@ -175,23 +200,52 @@ class Reader:
             late = np.abs(t.booked[transfer] - i.due[invoice]).astype(np.float32)
             return np.where(exact, -1e6 + late, late).astype(np.float32)
 
-        pairs = candidates.find(transfer_keys, self._invoice_keys, allowed, preference)
+        transfer_keys = {name: keys.take(wanted[keys.row]) for name, keys in self._transfer_keys.items()}
+        left, open_keys = self._open_at(int(moment.min(initial=0)), settlements)
+        transfer_keys["run"], run_keys = self._runs(transfer_keys["amount"], left)
+        invoice_keys = {**self._invoice_keys, "open amount": open_keys, "run": run_keys}
+        pairs = candidates.find(transfer_keys, invoice_keys, allowed, preference)
         return self._described(pairs, still_open(pairs.transfer, pairs.invoice)).of(rows)
+
+    def _open_at(self, moment: int, settlements: Settlements) -> tuple[Ints, Keys]:
+        """What is open of every invoice, int64[N], and the key space of it."""
+        i = self._invoice
+        every = np.arange(len(i.amount))
+        left = open_amounts(i.amount, settlements.before(every, np.full(len(every), moment)))
+        row = np.flatnonzero(left)
+        return left, Keys.of(row, amount_key(i.currency[row], i.sale[row], left[row])).ascending()
+
+    def _runs(self, amounts: Keys, left: Ints) -> tuple[Keys, Keys]:
+        """Transfers and the invoices of one counterparty that follow each other and whose open amounts sum to theirs."""
+        i = self._invoice
+        wanted = amounts.ascending()
+        transfers, invoices = [], []
+        count = 0
+        for order in (i.place, i.number_place):
+            row = np.lexsort((order, i.currency, i.counterparty * 2 + i.sale))
+            row = row[left[row] != 0]
+            group = (i.counterparty[row] * 2 + i.sale[row]) * CURRENCY_SPAN + i.currency[row]
+            for size, (first, total) in enumerate(candidates.runs(group, left[row]), start=2):
+                key = amount_key(i.currency[row[first]], i.sale[row[first]], total)
+                at, to = candidates.join(key, wanted.key)
+                hit = np.arange(count, count + len(at))
+                transfers.append(Keys.of(wanted.row[to], hit))
+                members = row[candidates.expanded(first[at], np.full(len(at), size))]
+                invoices.append(Keys.of(members, np.repeat(hit, size)))
+                count += len(at)
+        none = Keys.of(np.zeros(0, np.int64), np.zeros(0, np.int64))
+        return Keys.joined([none, *transfers]), Keys.joined([none, *invoices]).ascending()
 
     def _keys_of_invoices(self) -> dict[str, Keys]:
         invoices, columns = self.world.invoices, self._invoice
         every = np.arange(len(invoices))
-        history = self.world.settlements.before(every, np.zeros(len(every), np.int64))
-        left = open_amounts(columns.amount, history)
-        key_of_amount = amount_key(columns.currency, columns.sale, left)
         return {
             **candidates.number_keys(invoices["number"]),
             "reference": candidates.reference_keys(invoices["reference"]),
-            "counterparty": Keys(every, columns.counterparty, np.zeros(len(every), np.float32)),
-            "open amount": Keys(every, key_of_amount, np.zeros(len(every), np.float32)),
+            "counterparty": Keys.of(every, columns.counterparty).ascending(),
         }
 
-    def _keys_of_transfers(self, lengths: set[int]) -> dict[str, Keys]:
+    def _keys_of_transfers(self) -> dict[str, Keys]:
         transfers, columns = self.world.transfers, self._transfer
         every = np.arange(len(transfers))
         payer = (
@@ -213,15 +267,23 @@ class Reader:
                 for sign in payers.SIGNS
             ),
         ).sort("row", "counterparty")
-        key_of_amount = amount_key(columns.currency, columns.incoming, columns.amount)
+        written_name = payers.named_in_title(transfers, self.world.invoices)
+        whole_row, whole = candidates.wholes(every, columns.amount)
+        spaces = [self._invoice_keys[space] for space in ("number", "number without zeros", "reference")]
+        lengths = {int(n) for keys in spaces for n in np.unique(np.abs(keys.weight))}
+        numbers = np.union1d(self._invoice_keys["number"].key, self._invoice_keys["reference"].key)
         return {
-            **candidates.title_keys(transfers["written"], lengths),
-            "payer": Keys(
-                self._payer_of["row"].to_numpy(),
-                self._payer_of["counterparty"].to_numpy(),
-                np.ones(len(payer), np.float32),
+            **candidates.title_keys(transfers["written"], lengths, numbers),
+            "payer": Keys.of(self._payer_of["row"].to_numpy(), self._payer_of["counterparty"].to_numpy()),
+            "written name": Keys.of(
+                written_name["row"].to_numpy(),
+                written_name["counterparty_id"]
+                .replace_strict(self._invoice.codes, return_dtype=pl.Int64)
+                .cast(pl.Int64)
+                .to_numpy(),
             ),
-            "amount": Keys(every, key_of_amount, np.ones(len(every), np.float32)),
+            "amount": Keys.of(every, amount_key(columns.currency, columns.incoming, columns.amount)),
+            "whole": Keys.of(whole_row, amount_key(columns.currency[whole_row], columns.incoming[whole_row], whole)),
         }
 
     def _described(self, pairs: Pairs, still_open: Ints) -> Lists:
@@ -231,7 +293,7 @@ class Reader:
         columns = {
             **self._title_evidence(pairs),
             **self._payer_evidence(at, i.counterparty[to]),
-            **self._amount_evidence(at, to, still_open, converted, rate_known),
+            **self._amount_evidence(pairs, still_open, converted, rate_known),
             **self._date_evidence(at, to),
         }
         count = np.bincount(at, minlength=len(t.amount))
@@ -241,9 +303,16 @@ class Reader:
         np.maximum.at(best_payer, at, known.astype(np.float32))
         columns["foreign candidates of the payer"] = best_payer[at] - known
         pair = np.stack([columns[name] for name in PAIR_FEATURES], axis=1).astype(np.float32)
-        order = i.place[to]
         lists = Lists(
-            pairs, still_open, converted, t.amount, i.counterparty[to], order, pair, np.zeros((0, 0), np.float32)
+            pairs,
+            still_open,
+            converted,
+            t.amount,
+            i.counterparty[to],
+            i.place[to],
+            i.number_place[to],
+            pair,
+            np.zeros((0, 0), np.float32),
         )
         return replace(lists, context=self._context(lists, count))
 
@@ -264,7 +333,9 @@ class Reader:
         columns["spelling"] = spelling
         columns["spelling above others"] = spelling - _best_other(pairs.transfer, spelling)
         named = (strongest > 0) | (bare > 0.4)
-        columns["number sorts inside range"] = self._inside_range(pairs, named)
+        for column, place in (("issued", self._invoice.place), ("number", self._invoice.number_place)):
+            columns[f"{column} inside range"] = self._inside_range(pairs, named, place[pairs.invoice])
+        columns["name in the title"] = (pairs.found[:, RULE_INDEX["counterparty named in the title"]] > 0) * 1.0
         return columns
 
     def _spelling(self, pairs: Pairs) -> Floats:
@@ -282,10 +353,10 @@ class Reader:
             )
         return (ratio / 100).astype(np.float32)
 
-    def _inside_range(self, pairs: Pairs, named: Flags) -> Floats:
-        """1 between the first and last named invoices of one counterparty where the title speaks of a range."""
+    def _inside_range(self, pairs: Pairs, named: Flags, place: Ints) -> Floats:
+        """1 between the first and last named invoices of one counterparty, by `place` int64[P], where the title speaks of a
+        range."""
         at, counterparty = pairs.transfer, self._invoice.counterparty[pairs.invoice]
-        place = self._invoice.place[pairs.invoice]
         group = at * (self._invoice.counterparty.max(initial=0) + 1) + counterparty
         codes, inverse = np.unique(group, return_inverse=True)
         low = np.full(len(codes), np.iinfo(np.int64).max)
@@ -308,9 +379,9 @@ class Reader:
         }
 
     def _amount_evidence(
-        self, at: Ints, to: Ints, still_open: Ints, converted: Ints, rate_known: Flags
+        self, pairs: Pairs, still_open: Ints, converted: Ints, rate_known: Flags
     ) -> dict[str, npt.NDArray[np.floating]]:
-        t, i = self._transfer, self._invoice
+        t, i, at, to = self._transfer, self._invoice, pairs.transfer, pairs.invoice
         amount = t.amount[at].astype(float)
         comparable = (t.currency[at] == i.currency[to]) | rate_known
         foreign = t.currency[at] != i.currency[to]
@@ -330,12 +401,32 @@ class Reader:
             "amount nearly equal": comparable * np.exp(-relative * 50),
             "amounts equal in list": np.log1p(listed[at] - equal),
             "share of the open amount is usual": i.usual_share(to, ratio),
+            "an agreed share": (pairs.found[:, RULE_INDEX["share of the amount"]] > 0) * 1.0,
+            "in a run that sums": (pairs.found[:, RULE_INDEX["sum of a run"]] > 0) * 1.0,
+            **self._twins(at, to, still_open),
             "currency equal": (~foreign) * 1.0,
             "rate known": (foreign & rate_known) * 1.0,
             "rate difference": np.where(foreign & rate_known, relative.clip(0, 1), 0),
             "partly settled": ((still_open != i.amount[to]) & (still_open != 0)) * 1.0,
             "closed": (still_open == 0) * 1.0,
             "credit note": (i.amount[to] < 0) * 1.0,
+        }
+
+    def _twins(self, at: Ints, to: Ints, still_open: Ints) -> dict[str, npt.NDArray[np.floating]]:
+        """How many other candidates of the same counterparty have the same amount open, and how many of them are older."""
+        i = self._invoice
+        order = np.lexsort((i.place[to], i.due[to], still_open, i.counterparty[to], at))
+        columns = (at[order], i.counterparty[to][order], still_open[order])
+        new = np.any([np.diff(column, prepend=-1) != 0 for column in columns], axis=0) if len(at) else np.zeros(0, bool)
+        first = np.flatnonzero(new)
+        size = np.diff(np.append(first, len(at)))
+        others, older = np.empty(len(at)), np.empty(len(at))
+        others[order] = np.repeat(size, size) - 1
+        older[order] = np.arange(len(at)) - np.repeat(first, size)
+        there = still_open != 0
+        return {
+            "others open with this amount": np.log1p(others) * there,
+            "older ones with this amount": np.log1p(older) * there,
         }
 
     def _date_evidence(self, at: Ints, to: Ints) -> dict[str, npt.NDArray[np.floating]]:
@@ -349,6 +440,8 @@ class Reader:
             "days since issue": (since_issue / 30).clip(-1, 12),
             "days since due": (since_due / 30).clip(-6, 12),
             "days from usual": np.abs((since_due - usual) / 30).clip(0, 6),
+            "days from usual in spreads": (np.abs(since_due - usual) / (i.delay_spread[to] + 1)).clip(0, 8),
+            "issued after booking": (-since_issue).clip(0, DAYS_BEFORE_ISSUE) / DAYS_BEFORE_ISSUE,
             "age rank": np.log1p(rank),
             "oldest": (rank == 0) * 1.0,
         }
@@ -376,9 +469,15 @@ class Reader:
             "candidates": np.log1p(count),
             "payer's counterparties": np.log1p(counterparties),
             "invoices usually paid at once": np.log1p(batch),
-            "same amount and payer lately": title.repeated,
+            **title.repeated,
         }
         return np.stack([columns[name] for name in CONTEXT_FEATURES], axis=1).astype(np.float32)
+
+
+def _month_of(transfers: pl.DataFrame) -> str:
+    """The month in which a batch begins; any, where it is empty."""
+    first = transfers["booked_on"].min()
+    return first.strftime("%Y-%m") if isinstance(first, date) else "2000-01"
 
 
 def _best_other(group: Ints, value: Floats) -> Floats:

@@ -1,6 +1,7 @@
 """What a ledger tells about a month: who paid what before it, and what its own transfers settled."""
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Final
 
 import numpy as np
@@ -13,14 +14,17 @@ from matching_platform.matching.memory import Memory
 
 # A payer may know an invoice some days before the date printed on it.
 DAYS_BEFORE_ISSUE: Final = 7
+REPEATED_WITHIN: Final = 10  # days between a payment and the same one made by mistake
 BEFORE: Final = -1  # the moment of all that was settled before the batch
 
 
 @dataclass(frozen=True)
 class Month:
-    """A month's transfers in order of booking, the invoices known by its end, and the matches of earlier transfers."""
+    """A month's transfers in order of booking, those of the days before it, the invoices known by its end, and the matches
+    of earlier transfers."""
 
     transfers: pl.DataFrame
+    lately: pl.DataFrame
     invoices: pl.DataFrame
     earlier: pl.DataFrame
 
@@ -28,8 +32,10 @@ class Month:
     def of(cls, ledger: Ledger, month: str) -> "Month":
         end, start = first_day(next_month(month)), first_day(month)
         booked = ledger.transfers.select("transfer_id", "booked_on")
+        before = start - timedelta(days=REPEATED_WITHIN)
         return cls(
             ledger.transfers.filter(month_of("booked_on") == month).sort("booked_on", "transfer_id"),
+            ledger.transfers.filter(pl.col("booked_on").is_between(before, start, closed="left")),
             ledger.invoices.filter(pl.col("issued_on") < end).sort("issued_on", "invoice_id"),
             credible(ledger).join(booked, on="transfer_id").filter(pl.col("booked_on") < start),
         )

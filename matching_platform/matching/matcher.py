@@ -26,7 +26,8 @@ from matching_platform.matching.features import CONTEXT_FEATURES, PAIR_FEATURES,
 from matching_platform.matching.history import Month, settled
 from matching_platform.matching.memory import Memory
 from matching_platform.matching.scorer import Ensemble, ListScorer, best_rows, score
-from matching_platform.matching.settlement import SET_FEATURES, Sets, allocate, propose, set_context
+from matching_platform.matching.set_features import SET_FEATURES
+from matching_platform.matching.settlement import Sets, allocate, propose, set_context
 
 FORMAT: Final = 1
 # The surest settlements of a batch are taken first; each close balances that the less sure ones then no longer see.
@@ -104,7 +105,9 @@ class Matcher:
             known = Month.of(ledger, month)
             if len(known.transfers):
                 memory = self._memory_for(ledger, month)
-                world = World.of(known.transfers, known.invoices, memory, known.settlements(known.earlier))
+                world = World.of(
+                    known.transfers, known.invoices, memory, known.settlements(known.earlier), known.lately
+                )
                 parts.append(self._settle(world))
             if progress:
                 progress(month, (done + 1) / len(wanted))

@@ -8,11 +8,13 @@ from typing import Final
 
 import polars as pl
 
+from matching_platform.ledger.months import month_of
 from matching_platform.matching.text import account_key, folded, name_key, words
 
 # A value that no counterparty id can be: the transfer settled nothing.
 NOTHING: Final = ""
 _SOMETHING: Final = "+"
+_HALF_LIFE: Final = 4  # months after which a habit counts half
 _SHARE_STEP: Final = 100  # shares of an invoice are remembered to the hundredth
 _RATES_KEPT: Final = 40  # per currency pair; enough for a median that follows the market
 
@@ -25,8 +27,8 @@ class Memory:
     """`counts`: how often `key` of `space` went with `value`; `rates`: recent exchange rates, transfer over invoice.
 
     Spaces: `account` and `name` (of the payer) → counterparty id or NOTHING; `word` (of the title) → NOTHING or `+`;
-    of the counterparty: `share` → hundredths of an open invoice paid, `habit` → sums of payments, of days after the due
-    date and of invoices paid at once; `identity` → its name.
+    of the counterparty and each month, since habits change: `share` → hundredths of an open invoice paid, `habit` → sums
+    of payments, of days after the due date, of their squares and of invoices paid at once; `identity` → its name.
     """
 
     counts: pl.DataFrame
@@ -83,6 +85,16 @@ class Memory:
         """The counts of one space: key, value, count."""
         return self.counts.filter(pl.col("space") == name).drop("space")
 
+    def habits(self, space: str, now: str) -> pl.DataFrame:
+        """key, value, count of a space of habits; a count of the month `now` is whole, an older one has faded."""
+        index = pl.col("month").str.slice(0, 4).cast(pl.Int32) * 12 + pl.col("month").str.slice(5, 2).cast(pl.Int32)
+        months = int(now[:4]) * 12 + int(now[5:]) - index
+        return (
+            self.space(space)
+            .with_columns(month=pl.col("value").str.slice(0, 7), value=pl.col("value").str.slice(8))
+            .select("key", "value", count=pl.col("count") * 2.0 ** (-months / _HALF_LIFE))
+        )
+
     def is_of(self, invoices: pl.DataFrame) -> bool:
         """Whether this memory was learned at the company whose `invoices` these are: it knows its counterparties by id
         and name. Companies that merely number theirs alike do not agree in the names."""
@@ -101,21 +113,25 @@ def _count(frame: pl.DataFrame, space: str, key: str, value: str) -> pl.DataFram
 
 
 def _habits(paid: pl.DataFrame) -> list[pl.DataFrame]:
-    by_payment = paid.group_by("counterparty_id", "transfer_id").agg(
-        days=(pl.col("booked_on").first() - pl.col("due_on").max()).dt.total_days(), invoices=pl.len()
+    month = month_of("booked_on")
+    days = (pl.col("booked_on").first() - pl.col("due_on").max()).dt.total_days().clip(-90, 180)
+    by_payment = (
+        paid.group_by("counterparty_id", "transfer_id")
+        .agg(month=month.first(), days=days, invoices=pl.len())
+        .with_columns(payments=pl.lit(1), **{"days squared": pl.col("days") ** 2})
     )
-    sums = by_payment.group_by("counterparty_id").agg(
-        payments=pl.len(), days=pl.col("days").clip(-90, 180).sum(), invoices=pl.col("invoices").sum()
-    )
+    habits = ("payments", "days", "days squared", "invoices")
+    sums = by_payment.group_by("counterparty_id", "month").agg(pl.col(name).sum() for name in habits)
     share = (pl.col("amount") / pl.col("invoice_amount") * _SHARE_STEP).round().cast(pl.Int64)
     alone = paid.filter((pl.len().over("transfer_id") == 1) & (pl.col("invoice_amount") != 0))
-    shares = alone.group_by("counterparty_id", share.alias("share")).len("count")
+    shares = alone.group_by("counterparty_id", month.alias("month"), share.alias("share")).len("count")
+
+    def when(value: pl.Expr) -> pl.Expr:
+        return pl.format("{} {}", pl.col("month"), value)
+
     return [
-        _shaped("share", shares, "counterparty_id", pl.col("share").cast(pl.String), pl.col("count")),
-        *(
-            _shaped("habit", sums, "counterparty_id", pl.lit(name), pl.col(name))
-            for name in ("payments", "days", "invoices")
-        ),
+        _shaped("share", shares, "counterparty_id", when(pl.col("share")), pl.col("count")),
+        *(_shaped("habit", sums, "counterparty_id", when(pl.lit(name)), pl.col(name)) for name in habits),
     ]
 
 

@@ -15,6 +15,8 @@ _CUT_NAME = 10  # letters at which a cut or extended name still begins alike
 
 SIGNS = ("account", "account_seen", "account_share", "name", "name_seen", "name_share", "tax_id", "similarity")
 
+_KNOWN = ("account", "account_seen", "name", "name_seen", "tax_id")
+
 
 def resolve(transfers: pl.DataFrame, invoices: pl.DataFrame, memory: Memory) -> pl.DataFrame:
     """A row per distinct payer and counterparty that he may be, at most six, with what speaks for it.
@@ -58,6 +60,9 @@ def resolve(transfers: pl.DataFrame, invoices: pl.DataFrame, memory: Memory) -> 
         + pl.col("name_share")
         + pl.col("tax_id") * 2
     ) + pl.col("similarity")
+    is_known = pl.any_horizontal(pl.col(sign) > 0 for sign in _KNOWN)
+    # Who is known by account or name is nobody else whose name is merely alike.
+    signs = signs.filter(is_known | ~is_known.any().over("payer_row"))
     best = signs.filter(strength.rank("ordinal", descending=True).over("payer_row") <= _COUNTERPARTIES_PER_PAYER)
     who = payers.select("payer_row", payer_account="account", payer_name="name", payer_tax_id="tax_id")
     return best.join(who, on="payer_row").drop("payer_row")
@@ -78,13 +83,7 @@ def _alike(payers: pl.DataFrame, invoices: pl.DataFrame) -> pl.DataFrame:
     names = invoices.select("counterparty_id", "counterparty_folded", "counterparty_name_key").unique(
         maintain_order=True
     )
-    limit = max(3.0, _COMMON_WORD * names["counterparty_id"].n_unique())
-    theirs = (
-        names.select("counterparty_id", word=words(pl.col("counterparty_folded")))
-        .explode("word", empty_as_null=True, keep_nulls=True)
-        .unique()
-    )
-    theirs = theirs.filter((pl.len().over("word") <= limit) & (pl.col("word").str.len_chars() >= 3))
+    theirs = _telling_words(names)
     ours = payers.select("payer_row", word=words(pl.col("payer"))).explode("word", empty_as_null=True, keep_nulls=True)
     shared = ours.join(theirs, on="word").select("payer_row", "counterparty_id")
     cut = names.select("counterparty_id", start=pl.col("counterparty_name_key").str.slice(0, _CUT_NAME))
@@ -96,6 +95,33 @@ def _alike(payers: pl.DataFrame, invoices: pl.DataFrame) -> pl.DataFrame:
         .unique()
         .select("payer_row", "counterparty_id", sign=pl.lit("alike"), weight=pl.lit(1.0))
     )
+
+
+def named_in_title(transfers: pl.DataFrame, invoices: pl.DataFrame) -> pl.DataFrame:
+    """row, counterparty_id: the counterparties all of whose telling words stand in a transfer's remittance text, which has
+    the column `written`; who pays for somebody else often says for whom."""
+    theirs = _telling_words(invoices.select("counterparty_id", "counterparty_folded").unique(maintain_order=True))
+    theirs = theirs.with_columns(of=pl.len().over("counterparty_id"))
+    spoken = (
+        transfers.select(word=words(pl.col("written")))
+        .with_row_index("row")
+        .explode("word", empty_as_null=True, keep_nulls=True)
+    )
+    found = spoken.join(theirs, on="word").group_by("row", "counterparty_id").agg(pl.len(), pl.col("of").first())
+    return (
+        found.filter(pl.col("len") == pl.col("of")).select(pl.col("row").cast(pl.Int64), "counterparty_id").sort("row")
+    )
+
+
+def _telling_words(names: pl.DataFrame) -> pl.DataFrame:
+    """counterparty_id, word: of names `counterparty_folded`, the words that few others share."""
+    limit = max(3.0, _COMMON_WORD * names["counterparty_id"].n_unique())
+    theirs = (
+        names.select("counterparty_id", word=words(pl.col("counterparty_folded")))
+        .explode("word", empty_as_null=True, keep_nulls=True)
+        .unique()
+    )
+    return theirs.filter((pl.len().over("word") <= limit) & (pl.col("word").str.len_chars() >= 3))
 
 
 def _with_similarity(signs: pl.DataFrame, payers: pl.DataFrame, invoices: pl.DataFrame) -> pl.DataFrame:

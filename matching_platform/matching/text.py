@@ -145,6 +145,10 @@ class Digits:
         ends = np.diff(kept_group, append=-1) != 0
         return Digits(text, self.value[keep], starts, ends, self.count)
 
+    def without(self, taken: Flags) -> "Digits":
+        """The digits that are not `taken` bool[D], in the groups in which they were written."""
+        return Digits(self.text[~taken], self.value[~taken], self.starts[~taken], self.ends[~taken], self.count)
+
     def windows(self, longest: int = LONGEST_KEY) -> Iterator[tuple[int, Ints, Ints]]:
         """For each length L: (L, positions int64[W] where a window of L digits of one text begins, their keys int64[W])."""
         key = np.zeros(len(self.value), np.int64)

@@ -17,7 +17,7 @@ from matching_platform.ledger.reading import Ledger
 from matching_platform.ledger.schema import PROPOSALS
 from matching_platform.matching.history import credible
 from matching_platform.matching.matcher import Matcher, ModelError
-from matching_platform.matching.settlement import LARGEST_DISCOUNT, ROUNDING
+from matching_platform.matching.sets import LARGEST_DISCOUNT, ROUNDING
 from matching_platform_tests.matching.worlds import invoices, transfers
 
 WEIGHTS = "weights.safetensors"

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
+from matching_platform.ledger.months import next_month
 from matching_platform.ledger.reading import Ledger
 from matching_platform.matching.history import memory_before, settled
 from matching_platform.matching.memory import NOTHING, Memory
@@ -56,7 +57,19 @@ def test_what_is_counted(rows: pl.DataFrame) -> None:
     assert set(memory.space("identity")["value"]) == {one["counterparty_name"][0]}
     habit = dict(memory.space("habit").select("value", "count").iter_rows())
     late = (one["booked_on"][0] - one["due_on"][0]).days
-    assert habit == {"payments": 1.0, "invoices": 1.0, "days": late}
+    month = one["booked_on"][0].strftime("%Y-%m")
+    expected = {"payments": 1.0, "invoices": 1.0, "days": late, "days squared": late**2}
+    assert habit == {f"{month} {name}": count for name, count in expected.items()}
+
+
+def test_habits_fade(rows: pl.DataFrame) -> None:
+    one = rows.filter(pl.col("invoice_id").is_not_null()).head(1)
+    memory, month = Memory.of(one), one["booked_on"][0].strftime("%Y-%m")
+    weights = [
+        memory.habits("habit", next_month(month, later)).filter(pl.col("value") == "payments")["count"].to_list()
+        for later in (0, 4, 8)
+    ]
+    assert weights == [[1.0], [0.5], [0.25]]
 
 
 def test_it_knows_its_own_company_only(small_ledger: Ledger, rows: pl.DataFrame) -> None:

@@ -10,10 +10,8 @@ from hypothesis import strategies as st
 
 from matching_platform.matching.features import P
 from matching_platform.matching.memory import Memory
+from matching_platform.matching.sets import LARGEST_DISCOUNT, ROUNDING, SETS_KEPT
 from matching_platform.matching.settlement import (
-    LARGEST_DISCOUNT,
-    ROUNDING,
-    SETS_KEPT,
     Sets,
     allocate,
     is_named,

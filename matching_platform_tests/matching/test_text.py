@@ -12,7 +12,7 @@ from matching_platform.matching.text import Digits, deletions, folded
 RULES = {
     "exact": ("digits", "number"),
     "zeros": ("digits without zeros", "number without zeros"),
-    "missing": ("digits", "number less one"),
+    "missing": ("digits, one missing", "number less one"),
     "extra": ("digits less one", "number"),
     "wrong": ("digits less one", "number less one"),
 }
@@ -23,7 +23,7 @@ def rules_that_find(number: str, title: str) -> set[str]:
     invoices = number_keys(pl.Series([number]))
     lengths = {int(n) for name in ("number", "number without zeros") for n in abs(invoices[name].weight)}
     written = pl.select(text.remittance(folded(pl.lit(title)))).to_series()
-    transfers = title_keys(written, lengths)
+    transfers = title_keys(written, lengths, invoices["number"].key)
     return {rule for rule, (left, right) in RULES.items() if len(join(transfers[left].key, invoices[right].key)[0])}
 
 
