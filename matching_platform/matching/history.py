@@ -1,13 +1,13 @@
 """What a ledger tells about a month: who paid what before it, and what its own transfers settled."""
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import date, timedelta
 from typing import Final
 
 import numpy as np
 import polars as pl
 
-from matching_platform.ledger.months import first_day, month_of, next_month
+from matching_platform.ledger.months import first_day, next_month
 from matching_platform.ledger.reading import Ledger
 from matching_platform.matching.balances import Settlements
 from matching_platform.matching.memory import Memory
@@ -15,13 +15,66 @@ from matching_platform.matching.memory import Memory
 # A payer may know an invoice some days before the date printed on it.
 DAYS_BEFORE_ISSUE: Final = 7
 REPEATED_WITHIN: Final = 10  # days between a payment and the same one made by mistake
+_IN_MIND: Final = 400  # days after which nobody names a settled invoice, not even by mistake
 BEFORE: Final = -1  # the moment of all that was settled before the batch
 
 
 @dataclass(frozen=True)
+class History:
+    """A ledger by time: `earlier` are its credible matches with the `booked_on` of their transfers."""
+
+    ledger: Ledger
+    earlier: pl.DataFrame
+
+    @classmethod
+    def of(cls, ledger: Ledger) -> "History":
+        booked = ledger.transfers.select("transfer_id", "booked_on")
+        return cls(ledger, credible(ledger).join(booked, on="transfer_id", maintain_order="left"))
+
+    def and_also(self, matches: pl.DataFrame) -> "History":
+        """This with more matches: transfer_id, invoice_id and amount."""
+        booked = self.ledger.transfers.select("transfer_id", "booked_on")
+        rows = matches.join(booked, on="transfer_id", maintain_order="left").select(
+            pl.col(name) if name in (*matches.columns, "booked_on") else pl.lit(None, dtype).alias(name)
+            for name, dtype in self.earlier.schema.items()
+        )
+        return History(self.ledger, pl.concat([self.earlier, rows]))
+
+    def between(self, first: str | None, month: str) -> pl.DataFrame:
+        """The matches of transfers booked in the months from `first`, or ever, up to but without `month`."""
+        known = self.earlier.filter(pl.col("booked_on") < first_day(month))
+        return known if first is None else known.filter(pl.col("booked_on") >= first_day(first))
+
+    def is_tagged(self, month: str) -> bool:
+        """Whether people tagged anything of `month`."""
+        inside = pl.col("booked_on").is_between(first_day(month), first_day(next_month(month)), closed="left")
+        return not self.earlier.filter(inside).is_empty()
+
+    def month(self, month: str) -> "Month":
+        end, start = first_day(next_month(month)), first_day(month)
+        booked, earlier = self.ledger.transfers["booked_on"], self.between(None, month)
+        return Month(
+            self.ledger.transfers.filter((booked >= start) & (booked < end)).sort("booked_on", "transfer_id"),
+            self.ledger.transfers.filter((booked >= start - timedelta(days=REPEATED_WITHIN)) & (booked < start)),
+            self._in_mind(start, end, earlier).sort("issued_on", "invoice_id"),
+            earlier,
+        )
+
+    def _in_mind(self, start: date, end: date, earlier: pl.DataFrame) -> pl.DataFrame:
+        """The invoices issued by `end`, without those that were settled whole long before `start`."""
+        paid = earlier.group_by("invoice_id").agg(paid=pl.col("amount").sum(), last=pl.col("booked_on").max())
+        gone = paid.filter(pl.col("last") < start - timedelta(days=_IN_MIND)).join(
+            self.ledger.invoices.select("invoice_id", "amount"), on="invoice_id"
+        )
+        closed = gone.filter(pl.col("paid").abs() >= pl.col("amount").abs())
+        issued = self.ledger.invoices.filter(pl.col("issued_on") < end)
+        return issued.join(closed, on="invoice_id", how="anti")
+
+
+@dataclass(frozen=True)
 class Month:
-    """A month's transfers in order of booking, those of the days before it, the invoices known by its end, and the matches
-    of earlier transfers."""
+    """A month's transfers in order of booking, those of the days before it, the invoices that somebody may have in mind by
+    its end, and the matches of earlier transfers."""
 
     transfers: pl.DataFrame
     lately: pl.DataFrame
@@ -30,15 +83,7 @@ class Month:
 
     @classmethod
     def of(cls, ledger: Ledger, month: str) -> "Month":
-        end, start = first_day(next_month(month)), first_day(month)
-        booked = ledger.transfers.select("transfer_id", "booked_on")
-        before = start - timedelta(days=REPEATED_WITHIN)
-        return cls(
-            ledger.transfers.filter(month_of("booked_on") == month).sort("booked_on", "transfer_id"),
-            ledger.transfers.filter(pl.col("booked_on").is_between(before, start, closed="left")),
-            ledger.invoices.filter(pl.col("issued_on") < end).sort("issued_on", "invoice_id"),
-            credible(ledger).join(booked, on="transfer_id").filter(pl.col("booked_on") < start),
-        )
+        return History.of(ledger).month(month)
 
     def settlements(self, matches: pl.DataFrame, moments: dict[str, int] | None = None) -> Settlements:
         """`matches` as parts of this month's invoices, at the moment of their transfer (BEFORE where it has none)."""

@@ -15,7 +15,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from matching_platform.ledger.months import month_of
+from matching_platform.ledger.months import next_month
 from matching_platform.ledger.reading import Ledger
 from matching_platform.ledger.schema import PROPOSALS
 from matching_platform.matching.arrays import Doubles, Flags, Ints
@@ -23,7 +23,7 @@ from matching_platform.matching.balances import Settlements, open_amounts
 from matching_platform.matching.confidence import Calibration
 from matching_platform.matching.evidence import evidence
 from matching_platform.matching.features import CONTEXT_FEATURES, PAIR_FEATURES, Lists, Reader, World
-from matching_platform.matching.history import Month, settled
+from matching_platform.matching.history import History, settled
 from matching_platform.matching.memory import Memory
 from matching_platform.matching.scorer import Ensemble, ListScorer, best_rows, score
 from matching_platform.matching.set_features import SET_FEATURES
@@ -97,28 +97,25 @@ class Matcher:
         """Proposals for the transfers booked in `months` (all without it), month by month.
 
         For each month only what was known then is seen: invoices issued so far, matches of transfers booked before it,
-        and this matcher's own settlements earlier in the same month.
+        and this matcher's own settlements earlier in the same month. After a month of which nobody has tagged anything,
+        as at a company where the platform is new, what was booked unattended is known to the next ones.
         """
-        wanted = ledger.months() if months is None else months
+        wanted = sorted(ledger.months() if months is None else months)
+        history, memory = History.of(ledger), self.memory
+        since = next_month(self.card["trained_until"]) if memory.is_of(ledger.invoices) else None
         parts = [pl.DataFrame(schema=PROPOSALS)]
         for done, month in enumerate(wanted):
-            known = Month.of(ledger, month)
+            known = history.month(month)
             if len(known.transfers):
-                memory = self._memory_for(ledger, month)
-                world = World.of(
-                    known.transfers, known.invoices, memory, known.settlements(known.earlier), known.lately
-                )
-                parts.append(self._settle(world))
+                memory = memory.and_also(Memory.of(settled(ledger, history.between(since, month))))
+                since = max(since or month, month)
+                before = known.settlements(known.earlier)
+                parts.append(self._settle(World.of(known.transfers, known.invoices, memory, before, known.lately)))
+                if not history.is_tagged(month):
+                    history = history.and_also(_booked(parts[-1]))
             if progress:
                 progress(month, (done + 1) / len(wanted))
         return pl.concat(parts)
-
-    def _memory_for(self, ledger: Ledger, month: str) -> Memory:
-        """The model's memory with what the ledger adds to it: months after the training, or all of another company's."""
-        earlier = Month.of(ledger, month).earlier
-        if self.memory.is_of(ledger.invoices):
-            earlier = earlier.filter(month_of("booked_on") > self.card["trained_until"])
-        return self.memory.and_also(Memory.of(settled(ledger, earlier)))
 
     def _settle(self, world: World) -> pl.DataFrame:
         """Rounds: the surest first, within what is open; what they closed is closed for the others.
@@ -228,6 +225,11 @@ class Matcher:
         except _UNREADABLE as error:
             raise ModelError(f"{folder} holds no usable model: {error}") from error
         return cls(pairs, sets, memory, calibrated, auto_from, card)
+
+
+def _booked(proposals: pl.DataFrame) -> pl.DataFrame:
+    """What is booked unattended, as matches."""
+    return proposals.filter(pl.col("decision") == "auto").select("transfer_id", "invoice_id", "amount")
 
 
 def _fits(chosen: Chosen, turn: Ints, accept: Flags, world: World, taken: Settlements) -> Flags:
