@@ -20,12 +20,15 @@ _LEAST_SHARE = 0.05
 
 @dataclass(frozen=True)
 class Examples:
-    """Candidate lists with their truth: `label` bool[P] of pairs, `paying` bool[T], `complete` bool[T], whether all
+    """Candidate lists with their ids and their truth: `month` int64[T], the place of the frame that a transfer comes from,
+    `label` bool[P] of pairs, `paying` bool[T], `complete` bool[T], whether all
     invoices that the transfer settled are among its candidates, and `elsewhere` bool[T], whether it is a copy made to
     resemble another company's."""
 
     lists: Lists
     transfer_id: pl.Series
+    invoice_id: pl.Series
+    month: Ints
     label: Flags
     paying: Flags
     complete: Flags
@@ -133,7 +136,7 @@ def _frame(known: Month, tags: pl.DataFrame, memory: Memory, settlements: Settle
 
 def examples_of(frames: list[pl.DataFrame]) -> Examples:
     """The labelled pairs of several months, at least one, as arrays, transfers in the order of their rows."""
-    frame = pl.concat(frames)
+    frame = pl.concat(part.with_columns(frame=pl.lit(place, pl.Int64)) for place, part in enumerate(frames))
     heads = frame.filter(pl.col("invoice_id").is_null())
     key = ["transfer_id", "elsewhere"]
     row_of = heads.select(key).with_row_index("row")
@@ -153,6 +156,8 @@ def examples_of(frames: list[pl.DataFrame]) -> Examples:
     return Examples(
         lists,
         heads["transfer_id"],
+        pairs["invoice_id"],
+        heads["frame"].to_numpy(),
         pairs["label"].to_numpy(),
         ~heads["label"].to_numpy(),
         (heads["missed"] == 0).to_numpy(),

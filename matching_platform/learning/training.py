@@ -19,22 +19,24 @@ from torch import Tensor
 from torch.nn import functional
 
 from matching_platform.learning.examples import Examples, examples_of
+from matching_platform.learning.promise import doubted, threshold
 from matching_platform.ledger.reading import Ledger
 from matching_platform.matching.arrays import Flags, Floats, Ints
-from matching_platform.matching.confidence import Calibration, threshold
+from matching_platform.matching.confidence import Calibration
 from matching_platform.matching.features import CONTEXT_FEATURES, PAIR_FEATURES
 from matching_platform.matching.history import credible, settled
 from matching_platform.matching.matcher import Matcher
 from matching_platform.matching.memory import Memory
 from matching_platform.matching.scorer import Ensemble, ListScorer, Ragged, best_rows, device, score, with_nothing
 from matching_platform.matching.set_features import SET_FEATURES
-from matching_platform.matching.settlement import Sets, propose, set_context
+from matching_platform.matching.settlement import Sets, members, propose, set_context
 
 Progress = Callable[[str, float], None]
 
 # A few hundred transfers in batches of 256 made too few steps to learn from.
 _STEPS_AN_EPOCH: Final = 24
 _SMALLEST_BATCH: Final = 16
+_DAYS_TO_TAG: Final = 60  # after which a payment's tag has arrived if it ever does
 
 
 class TooLittleError(ValueError):
@@ -79,14 +81,16 @@ def train(
             f"{tagged} tagged transfers up to {until} are too few to learn from; "
             f"at least {settings.folds * 10}, some of them paying invoices, are needed"
         )
-    fold = data.transfer_id.hash(seed=settings.seed).to_numpy() % settings.folds
+    fold = _folds(data, settings)
     folder = checkpoint and _checkpoint_of(checkpoint, examples, settings)
     pairs, logit, nothing = _cross_fit(_pair_task(data), fold, settings, settings.pair_epochs, "pairs", folder, tell)
     sets = propose(data.lists, logit)
     task = _set_task(data, sets, nothing)
     choices, set_logit, set_nothing = _cross_fit(task, fold, settings, settings.set_epochs, "sets", folder, tell)
-    calibration, cut, figures = _calibrated(data, sets, task.target, set_logit, set_nothing, settings)
-    memory = Memory.of(settled(ledger, credible(ledger)))
+    tags = credible(ledger)
+    believed = _believed(data, sets, task, (set_logit, set_nothing), tags, ledger)
+    calibration, cut, figures = _calibrated(data, sets, task.target, set_logit, set_nothing, believed, settings)
+    memory = Memory.of(settled(ledger, tags))
     card = {
         "trained_until": until,
         "promised_precision": settings.promised_precision,
@@ -95,6 +99,14 @@ def train(
         "figures": figures,
     }
     return Matcher(Ensemble(pairs), Ensemble(choices), memory, calibration, cut, card)
+
+
+def _folds(data: Examples, settings: TrainingSettings) -> Ints:
+    """The fold of each transfer: whole months, every third one, so that each is judged as one that nobody has seen; where
+    there are too few months, transfers by chance."""
+    if len(np.unique(data.month)) >= 2 * settings.folds:
+        return data.month % settings.folds
+    return data.transfer_id.hash(seed=settings.seed).to_numpy() % settings.folds
 
 
 @dataclass(frozen=True)
@@ -231,11 +243,37 @@ def _loss(task: _Task, logit: Tensor, logit_nothing: Tensor, target: Tensor, not
     return -(ragged.log_softmax(with_nothing(logit, logit_nothing, ragged)) * target).sum() / ragged.count
 
 
+def _believed(
+    data: Examples, sets: Sets, task: _Task, scores: tuple[Floats, Floats], tags: pl.DataFrame, ledger: Ledger
+) -> Flags:
+    """bool[T]: whether the tags of each transfer can be what the scorers are judged by."""
+    best, share, _ = best_rows(*scores, sets.transfer)
+    ragged = Ragged(torch.from_numpy(sets.transfer), len(share))
+    logit = with_nothing(torch.from_numpy(scores[0]), torch.from_numpy(scores[1]), ragged)
+    shares = ragged.log_softmax(logit).exp().numpy()
+    tagged_share = np.bincount(sets.transfer, shares * task.target, len(share)).astype(np.float32)
+    at = data.lists.pairs.transfer
+    added = members(sets.mask[best])[at, np.arange(len(at)) - np.searchsorted(at, at)] & ~data.label
+    adds = np.bincount(at[added], minlength=len(share)) > 0
+    paid = data.invoice_id.is_in(tags["invoice_id"].drop_nulls().implode()).to_numpy()
+    others = np.bincount(at[added & paid], minlength=len(share)) > 0
+    # What was paid lately may have been paid by somebody whose tag has not arrived.
+    tagged_by_now = pl.col("booked_on") <= pl.col("booked_on").max().dt.offset_by(f"-{_DAYS_TO_TAG}d")
+    long_ago = data.transfer_id.is_in(ledger.transfers.filter(tagged_by_now)["transfer_id"].implode()).to_numpy()
+    return ~doubted(share, tagged_share, adds & ~others & long_ago)
+
+
 def _calibrated(
-    data: Examples, sets: Sets, right: Floats, logit: Floats, nothing: Floats, settings: TrainingSettings
+    data: Examples,
+    sets: Sets,
+    right: Floats,
+    logit: Floats,
+    nothing: Floats,
+    believed: Flags,
+    settings: TrainingSettings,
 ) -> tuple[Calibration, float, dict[str, float]]:
     best, share, _ = best_rows(logit, nothing, sets.transfer)
-    own = ~data.elsewhere
+    own = ~data.elsewhere & believed
     best, share, paying = best[own], share[own], data.paying[own]
     hit = right[best] > 0
     calibration = _fit_calibration(share, hit)
@@ -247,6 +285,7 @@ def _calibrated(
         "cross_fitted_exact": float(hit.mean()),
         "cross_fitted_exact_paying": float(hit[paying].mean()),
         "cross_fitted_auto_share": float((booked & paying).sum() / max(1, paying.sum())),
+        "doubted_tags": float((~believed[~data.elsewhere]).mean()),
         "true_set_among_candidates": float(data.complete[own].mean()),
         "true_set_considered": float((np.bincount(sets.transfer, weights=right, minlength=len(own)) > 0)[own].mean()),
     }

@@ -1,0 +1,1 @@
+"""What measures the platform: figures, and companies it has never seen."""
