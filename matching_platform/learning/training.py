@@ -29,14 +29,13 @@ from matching_platform.matching.matcher import Matcher
 from matching_platform.matching.memory import Memory
 from matching_platform.matching.scorer import Ensemble, ListScorer, Ragged, best_rows, device, score, with_nothing
 from matching_platform.matching.set_features import SET_FEATURES
-from matching_platform.matching.settlement import Sets, members, propose, set_context
+from matching_platform.matching.settlement import Sets, allocate, propose, set_context
 
 Progress = Callable[[str, float], None]
 
 # A few hundred transfers in batches of 256 made too few steps to learn from.
 _STEPS_AN_EPOCH: Final = 24
 _SMALLEST_BATCH: Final = 16
-_DAYS_TO_TAG: Final = 60  # after which a payment's tag has arrived if it ever does
 
 
 class TooLittleError(ValueError):
@@ -252,15 +251,21 @@ def _believed(
     logit = with_nothing(torch.from_numpy(scores[0]), torch.from_numpy(scores[1]), ragged)
     shares = ragged.log_softmax(logit).exp().numpy()
     tagged_share = np.bincount(sets.transfer, shares * task.target, len(share)).astype(np.float32)
-    at = data.lists.pairs.transfer
-    added = members(sets.mask[best])[at, np.arange(len(at)) - np.searchsorted(at, at)] & ~data.label
-    adds = np.bincount(at[added], minlength=len(share)) > 0
-    paid = data.invoice_id.is_in(tags["invoice_id"].drop_nulls().implode()).to_numpy()
-    others = np.bincount(at[added & paid], minlength=len(share)) > 0
-    # What was paid lately may have been paid by somebody whose tag has not arrived.
-    tagged_by_now = pl.col("booked_on") <= pl.col("booked_on").max().dt.offset_by(f"-{_DAYS_TO_TAG}d")
-    long_ago = data.transfer_id.is_in(ledger.transfers.filter(tagged_by_now)["transfer_id"].implode()).to_numpy()
-    return ~doubted(share, tagged_share, adds & ~others & long_ago)
+    row, pair, amount = allocate(data.lists, np.arange(len(share)), sets.mask[best])
+    added = ~data.label[pair]
+    room = _left(data.invoice_id.gather(pair[added]), tags, ledger)
+    adds = np.bincount(row[added], minlength=len(share)) > 0
+    paid = np.bincount(row[added][np.abs(amount[added]) > room], minlength=len(share)) > 0
+    return ~doubted(share, tagged_share, adds & ~paid)
+
+
+def _left(invoice_id: pl.Series, tags: pl.DataFrame, ledger: Ledger) -> Ints:
+    """int64[N]: what all tags leave open of each invoice, minor units, whatever its sign."""
+    paid = tags.group_by("invoice_id").agg(paid=pl.col("amount").sum())
+    worth = ledger.invoices.select("invoice_id", worth="amount")
+    known = pl.DataFrame({"invoice_id": invoice_id}).join(worth, on="invoice_id", how="left", maintain_order="left")
+    known = known.join(paid, on="invoice_id", how="left", maintain_order="left").fill_null(0)
+    return known.select((pl.col("worth") - pl.col("paid")).abs()).to_series().to_numpy()
 
 
 def _calibrated(

@@ -32,12 +32,12 @@ def test_an_error_never_lets_more_be_booked(rows: list[tuple[float, bool]], prom
     ("count", "wrong", "promised", "possible"),
     [
         pytest.param(0, 0, 0.9, False, id="nothing to judge by"),
-        pytest.param(21, 0, 0.9, False, id="no error, but too few"),
-        pytest.param(22, 0, 0.9, True, id="no error among enough"),
-        pytest.param(459, 0, 0.995, False, id="too few for 0.995"),
-        pytest.param(460, 0, 0.995, True, id="enough for 0.995"),
-        pytest.param(776, 1, 0.995, False, id="one error too many"),
-        pytest.param(777, 1, 0.995, True, id="one error among enough"),
+        pytest.param(28, 0, 0.9, False, id="no error, but too few"),
+        pytest.param(29, 0, 0.9, True, id="no error among enough"),
+        pytest.param(597, 0, 0.995, False, id="too few for 0.995"),
+        pytest.param(598, 0, 0.995, True, id="enough for 0.995"),
+        pytest.param(946, 1, 0.995, False, id="one error too many"),
+        pytest.param(947, 1, 0.995, True, id="one error among enough"),
     ],
 )
 def test_too_few_settlements_promise_nothing(count: int, wrong: int, promised: float, possible: bool) -> None:
@@ -58,7 +58,7 @@ def test_the_promise_holds_for_new_settlements_nine_times_in_ten() -> None:
 
 
 @pytest.mark.parametrize(
-    ("share", "tagged_share", "unpaid_otherwise", "is_doubted"),
+    ("share", "tagged_share", "left_open", "is_doubted"),
     [
         (0.999, 0.0, True, True),
         (0.999, 0.0, False, False),
@@ -67,7 +67,7 @@ def test_the_promise_holds_for_new_settlements_nine_times_in_ten() -> None:
     ],
 )
 def test_a_tag_is_doubted_only_where_all_speaks_against_it(
-    share: float, tagged_share: float, unpaid_otherwise: bool, is_doubted: bool
+    share: float, tagged_share: float, left_open: bool, is_doubted: bool
 ) -> None:
-    one = (np.array([share], np.float32), np.array([tagged_share], np.float32), np.array([unpaid_otherwise]))
+    one = (np.array([share], np.float32), np.array([tagged_share], np.float32), np.array([left_open]))
     assert doubted(*one).tolist() == [is_doubted]
