@@ -16,6 +16,7 @@ from matching_platform.matching.memory import Memory
 # Every so many transfers is read again as if nothing were remembered, so that a model is of use at a new company.
 _WITHOUT_MEMORY = 4
 _LEAST_SHARE = 0.05
+_MOST_DEDUCTED = 0.1  # commission, discount or tax of a third of those
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,13 @@ def _paid_in_part(known: Month, tags: pl.DataFrame, rows: Ints) -> pl.DataFrame:
     chosen = pl.col("transfer_id").is_in(single["transfer_id"].implode()) & (
         pl.col("transfer_id").hash(seed=2) % 2 == 0
     )
-    share = _LEAST_SHARE + (1 - 2 * _LEAST_SHARE) * (pl.col("transfer_id").hash(seed=3) % 1000) / 1000
+    drawn = (pl.col("transfer_id").hash(seed=3) % 1000) / 1000
+    deducted = pl.col("transfer_id").hash(seed=4) % 3 == 0
+    share = (
+        pl.when(deducted)
+        .then(1 - _MOST_DEDUCTED * (1 - drawn))
+        .otherwise(_LEAST_SHARE + (1 - 2 * _LEAST_SHARE) * drawn)
+    )
     part = (pl.col("amount") * share).round().cast(pl.Int64).clip(1)
     return known.transfers.with_columns(pl.when(chosen).then(part).otherwise(pl.col("amount")).alias("amount"))
 

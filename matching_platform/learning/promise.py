@@ -1,12 +1,16 @@
-"""From which confidence on the promised precision holds, judged by tags of which a few are wrong themselves."""
+"""How sure a settlement is, and from which confidence on the promised precision holds; judged by tags of which a few are
+wrong themselves."""
 
 from typing import Final
 
 import numpy as np
 from scipy.stats import beta
+from sklearn.linear_model import LogisticRegression
 
 from matching_platform.matching.arrays import Doubles, Flags, Floats, Ints
+from matching_platform.matching.confidence import CLUES, Confidence
 
+_LOOSENESS: Final = 1.0  # inverse strength of the penalty on the weights of standardized clues
 _RISK: Final = 0.1  # that the promise does not hold for settlements like those judged
 _STARTS: Final = (0.5, 0.25)  # shares of what could be booked at which sequences of tests begin; they divide the risk
 _STEPS: Final = 200
@@ -16,6 +20,17 @@ _NEVER: Final = 1.1
 # the tagged one is wrong.
 _SURE: Final = 0.99
 _HARDLY: Final = 0.002
+
+
+def calibrate(clues: Doubles, right: Flags) -> Confidence:
+    """How clues [N, len(CLUES)] of settlements the scorer has not learned from tell whether these are `right` bool[N]."""
+    if right.all() or not right.any():
+        return Confidence()
+    scale = clues.std(axis=0)
+    told = scale > 0
+    fitted = LogisticRegression(C=_LOOSENESS, max_iter=1000).fit(clues[:, told] / scale[told], right)
+    weights = dict(zip(np.array(CLUES)[told].tolist(), (fitted.coef_[0] / scale[told]).tolist(), strict=True))
+    return Confidence(float(fitted.intercept_[0]), weights)
 
 
 def threshold(confidence: Doubles, right: Flags, promised: float) -> float:

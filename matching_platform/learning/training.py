@@ -14,20 +14,28 @@ import numpy.typing as npt
 import polars as pl
 import torch
 from safetensors.torch import load_file, save_file
-from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 from torch.nn import functional
 
 from matching_platform.learning.examples import Examples, examples_of
-from matching_platform.learning.promise import doubted, threshold
+from matching_platform.learning.promise import calibrate, doubted, threshold
 from matching_platform.ledger.reading import Ledger
 from matching_platform.matching.arrays import Flags, Floats, Ints
-from matching_platform.matching.confidence import Calibration
+from matching_platform.matching.confidence import Confidence, clues
 from matching_platform.matching.features import CONTEXT_FEATURES, PAIR_FEATURES
 from matching_platform.matching.history import credible, settled
 from matching_platform.matching.matcher import Matcher
 from matching_platform.matching.memory import Memory
-from matching_platform.matching.scorer import Ensemble, ListScorer, Ragged, best_rows, device, score, with_nothing
+from matching_platform.matching.scorer import (
+    Ensemble,
+    ListScorer,
+    Ragged,
+    best_rows,
+    device,
+    score,
+    shares,
+    with_nothing,
+)
 from matching_platform.matching.set_features import SET_FEATURES
 from matching_platform.matching.settlement import Sets, allocate, propose, set_context
 
@@ -87,8 +95,10 @@ def train(
     task = _set_task(data, sets, nothing)
     choices, set_logit, set_nothing = _cross_fit(task, fold, settings, settings.set_epochs, "sets", folder, tell)
     tags = credible(ledger)
-    believed = _believed(data, sets, task, (set_logit, set_nothing), tags, ledger)
-    calibration, cut, figures = _calibrated(data, sets, task.target, set_logit, set_nothing, believed, settings)
+    share = shares(set_logit, set_nothing, sets.transfer)
+    best, _ = best_rows(share, sets.transfer, len(fold))
+    believed = _believed(data, sets, best, share, task.target, tags, ledger)
+    calibration, cut, figures = _calibrated(data, sets, task.target, share, fold, believed, settings)
     memory = Memory.of(settled(ledger, tags))
     card = {
         "trained_until": until,
@@ -243,20 +253,16 @@ def _loss(task: _Task, logit: Tensor, logit_nothing: Tensor, target: Tensor, not
 
 
 def _believed(
-    data: Examples, sets: Sets, task: _Task, scores: tuple[Floats, Floats], tags: pl.DataFrame, ledger: Ledger
+    data: Examples, sets: Sets, best: Ints, share: Floats, right: Floats, tags: pl.DataFrame, ledger: Ledger
 ) -> Flags:
     """bool[T]: whether the tags of each transfer can be what the scorers are judged by."""
-    best, share, _ = best_rows(*scores, sets.transfer)
-    ragged = Ragged(torch.from_numpy(sets.transfer), len(share))
-    logit = with_nothing(torch.from_numpy(scores[0]), torch.from_numpy(scores[1]), ragged)
-    shares = ragged.log_softmax(logit).exp().numpy()
-    tagged_share = np.bincount(sets.transfer, shares * task.target, len(share)).astype(np.float32)
-    row, pair, amount = allocate(data.lists, np.arange(len(share)), sets.mask[best])
+    tagged_share = np.bincount(sets.transfer, share * right, len(best)).astype(np.float32)
+    row, pair, amount = allocate(data.lists, np.arange(len(best)), sets.mask[best])
     added = ~data.label[pair]
     room = _left(data.invoice_id.gather(pair[added]), tags, ledger)
-    adds = np.bincount(row[added], minlength=len(share)) > 0
-    paid = np.bincount(row[added][np.abs(amount[added]) > room], minlength=len(share)) > 0
-    return ~doubted(share, tagged_share, adds & ~paid)
+    adds = np.bincount(row[added], minlength=len(best)) > 0
+    paid = np.bincount(row[added][np.abs(amount[added]) > room], minlength=len(best)) > 0
+    return ~doubted(share[best], tagged_share, adds & ~paid)
 
 
 def _left(invoice_id: pl.Series, tags: pl.DataFrame, ledger: Ledger) -> Ints:
@@ -269,45 +275,33 @@ def _left(invoice_id: pl.Series, tags: pl.DataFrame, ledger: Ledger) -> Ints:
 
 
 def _calibrated(
-    data: Examples,
-    sets: Sets,
-    right: Floats,
-    logit: Floats,
-    nothing: Floats,
-    believed: Flags,
-    settings: TrainingSettings,
-) -> tuple[Calibration, float, dict[str, float]]:
-    best, share, _ = best_rows(logit, nothing, sets.transfer)
+    data: Examples, sets: Sets, right: Floats, share: Floats, fold: Ints, believed: Flags, settings: TrainingSettings
+) -> tuple[Confidence, float, dict[str, float]]:
+    best, rival = best_rows(share, sets.transfer, len(fold))
     own = ~data.elsewhere & believed
-    best, share, paying = best[own], share[own], data.paying[own]
-    hit = right[best] > 0
-    calibration = _fit_calibration(share, hit)
-    confidence = calibration(share)
-    books = sets.mask[best] != 0
+    seen, hit, fold, paying = (
+        clues(data.lists, sets, best, rival, share)[own],
+        right[best][own] > 0,
+        fold[own],
+        data.paying[own],
+    )
+    confidence = np.zeros(len(hit))
+    for held_out in np.unique(fold):
+        others = fold != held_out
+        confidence[~others] = calibrate(seen[others], hit[others])(seen[~others])
+    books = sets.mask[best][own] != 0
     cut = threshold(confidence[books], hit[books], settings.promised_precision)
     booked = books & (confidence >= cut)
+    considered = np.bincount(sets.transfer, weights=right, minlength=len(best)) > 0
     figures = {
         "cross_fitted_exact": float(hit.mean()),
         "cross_fitted_exact_paying": float(hit[paying].mean()),
         "cross_fitted_auto_share": float((booked & paying).sum() / max(1, paying.sum())),
         "doubted_tags": float((~believed[~data.elsewhere]).mean()),
         "true_set_among_candidates": float(data.complete[own].mean()),
-        "true_set_considered": float((np.bincount(sets.transfer, weights=right, minlength=len(own)) > 0)[own].mean()),
+        "true_set_considered": float(considered[own].mean()),
     }
-    return calibration, cut, {name: round(value, 4) for name, value in figures.items()}
-
-
-def _fit_calibration(share: Floats, hit: Flags) -> Calibration:
-    if hit.all() or not hit.any():
-        return Calibration()
-    p = np.clip(share.astype(np.float64), 1e-6, 1 - 1e-6)
-    fitted = LogisticRegression(C=1e6).fit(np.stack([np.log(p), -np.log1p(-p)], 1), hit)
-    a, b = fitted.coef_[0]
-    if a <= 0 or b <= 0:  # degenerate: fall back to one slope, which keeps the order
-        odds = (np.log(p) - np.log1p(-p))[:, None]
-        fitted = LogisticRegression(C=1e6).fit(odds, hit)
-        a = b = max(float(fitted.coef_[0, 0]), 1e-3)
-    return Calibration(float(a), float(b), float(fitted.intercept_[0]))
+    return calibrate(seen, hit), cut, {name: round(value, 4) for name, value in figures.items()}
 
 
 def _checkpoint_of(folder: Path, examples: Sequence[pl.DataFrame], settings: TrainingSettings) -> Path:

@@ -47,18 +47,19 @@ class Rule:
 
 
 RULES: Final = (
-    Rule("number", "digits", "number", 30, worth=8),
-    Rule("reference", "digits", "reference", 30, worth=8),
-    Rule("number without zeros", "digits without zeros", "number without zeros", 30, worth=4),
-    Rule("number, a digit missing", "digits, one missing", "number less one", 10, worth=1),
-    Rule("number, a digit too many", "digits less one", "number", 10, worth=1),
-    Rule("number, a digit wrong", "digits less one", "number less one", 10, worth=1),
+    Rule("number", "digits", "number", 30, worth=12),
+    Rule("reference", "digits", "reference", 30, worth=12),
+    Rule("number without zeros", "digits without zeros", "number without zeros", 30, worth=12),
+    Rule("number, a digit missing", "digits, one missing", "number less one", 10, worth=5),
+    Rule("number, a digit too many", "digits less one", "number", 10, worth=5),
+    Rule("number, a digit wrong", "digits less one", "number less one", 10, worth=5),
     Rule("counterparty", "payer", "counterparty", 60, worth=6),
     Rule("counterparty of a number named", "named", "counterparty", 60, worth=3),
+    Rule("payout of a collector", "collected", "mark", 60, worth=5),
     Rule("counterparty named in the title", "written name", "counterparty", 40, worth=3),
-    Rule("amount", "amount", "open amount", 8, worth=7),
+    Rule("amount", "amount", "open amount", 8, worth=8),
     Rule("share of the amount", "whole", "open amount", 6, worth=5),
-    Rule("sum of a run", "run", "run", 32, worth=7),
+    Rule("sum of a run", "run", "run", 32, worth=8),
 )
 RULE_INDEX: Final = {rule.name: index for index, rule in enumerate(RULES)}
 # These read a number as it stands; a typo of one number is often another number.

@@ -14,6 +14,7 @@ from matching_platform.matching.history import REPEATED_WITHIN
 from matching_platform.matching.memory import NOTHING, Memory
 from matching_platform.matching.text import Digits, folded, words
 
+NO_DATE: Final = -1
 _BARE_NUMBER: Final = 7  # digits; longer groups are whole numbers, and the number rules read those
 _RUNNING_ENDS: Final = (3, 4, 5)  # digits of a running number at the end of a longer group
 _GROUP_SPAN: Final = 10 ** (_BARE_NUMBER + 2)  # above every key of a bare number
@@ -31,7 +32,7 @@ def amount_key(currency: Ints, sale: Flags, amount: Ints) -> Ints:
 
 
 def _days(column: pl.Series) -> Ints:
-    return column.cast(pl.Int32).to_numpy().astype(np.int64)
+    return column.cast(pl.Int64).fill_null(NO_DATE).to_numpy()
 
 
 def _currency_codes(column: pl.Series) -> Ints:
@@ -45,6 +46,8 @@ class TransferColumns:
     currency: Ints
     incoming: Flags
     is_range: Flags
+    dates_from: Ints  # days, NO_DATE where the title speaks of none
+    dates_to: Ints
 
     @classmethod
     def of(cls, transfers: pl.DataFrame) -> "TransferColumns":
@@ -54,6 +57,7 @@ class TransferColumns:
             _currency_codes(transfers["currency"]),
             (transfers["direction"] == "in").to_numpy(),
             transfers["is_range"].fill_null(False).to_numpy(),
+            *(_days(transfers[name]) for name in ("dates_from", "dates_to")),
         )
 
 

@@ -12,9 +12,11 @@ from rapidfuzz import fuzz, process
 from matching_platform.matching import candidates, payers
 from matching_platform.matching.arrays import Flags, Floats, Ints
 from matching_platform.matching.balances import Settlements, open_amounts
-from matching_platform.matching.candidates import READ_FROM_TITLE, RULE_INDEX, Keys, Pairs, rank_within
+from matching_platform.matching.candidates import READ_FROM_TITLE, RULE_INDEX, RULES, Keys, Pairs, rank_within
+from matching_platform.matching.collectors import Collectors
 from matching_platform.matching.columns import (
     CURRENCY_SPAN,
+    NO_DATE,
     InvoiceColumns,
     Rates,
     TitleColumns,
@@ -39,6 +41,9 @@ PAIR_FEATURES: Final = (
     "issued inside range",
     "number inside range",
     "name in the title",
+    "on the title's dates",
+    "paid by a collector",
+    "age from the collector's in spreads",
     *payers.SIGNS,
     "amount equal",
     "amount ratio",
@@ -95,7 +100,13 @@ CONTEXT_FEATURES: Final = (
     "invoices usually paid at once",
     "same amount and payer lately",
     "same title, too",
+    "title gives dates",
+    "collector's payouts",
+    "collector's commission",
+    "spread of the commission",
 )
+COLLECTED: Final = RULES[RULE_INDEX["payout of a collector"]]
+_FAR: Final = 100_000.0  # days; behind everything else
 P: Final = {name: index for index, name in enumerate(PAIR_FEATURES)}
 C: Final = {name: index for index, name in enumerate(CONTEXT_FEATURES)}
 
@@ -168,6 +179,7 @@ class Reader:
         self._transfer = TransferColumns.of(world.transfers)
         self._payers = payers.resolve(world.transfers, world.invoices, world.memory)
         self._rates = Rates.of(world.memory)
+        self._collectors = Collectors.of(world.transfers, world.memory, _month_of(world.transfers))
         self._invoice_keys = self._keys_of_invoices()
         self._transfer_keys = self._keys_of_transfers()
         self._transfer_keys["named"] = candidates.named(
@@ -181,7 +193,8 @@ class Reader:
         wanted[rows] = True
         moments = np.zeros(len(wanted), np.int64)
         moments[rows] = moment
-        t, i = self._transfer, self._invoice
+        t, i, c = self._transfer, self._invoice, self._collectors
+        dated = t.dates_from != NO_DATE
 
         def still_open(transfer: Ints, invoice: Ints) -> Ints:
             return open_amounts(i.amount[invoice], settlements.before(invoice, moments[transfer]))
@@ -192,13 +205,18 @@ class Reader:
             )
             if RULE_INDEX[rule.name] in READ_FROM_TITLE:
                 return known
+            if rule is COLLECTED:
+                known &= i.currency[invoice] == t.currency[transfer]
             known[known] = still_open(transfer[known], invoice[known]) != 0
             return known
 
         def preference(transfer: Ints, invoice: Ints) -> Floats:
             exact = still_open(transfer, invoice) == t.amount[transfer]
-            late = np.abs(t.booked[transfer] - i.due[invoice]).astype(np.float32)
-            return np.where(exact, -1e6 + late, late).astype(np.float32)
+            since_due, age = t.booked[transfer] - i.due[invoice], t.booked[transfer] - i.issued[invoice]
+            collects = c.payouts[transfer] > 0
+            late = np.abs(np.where(collects, age - c.age[transfer], since_due))
+            late += _FAR * (collects & dated[transfer] & ~self._on_dates(transfer, invoice))
+            return np.where(exact, late - 2 * _FAR, late).astype(np.float32)
 
         transfer_keys = {name: keys.take(wanted[keys.row]) for name, keys in self._transfer_keys.items()}
         left, open_keys = self._open_at(int(moment.min(initial=0)), settlements)
@@ -206,6 +224,11 @@ class Reader:
         invoice_keys = {**self._invoice_keys, "open amount": open_keys, "run": run_keys}
         pairs = candidates.find(transfer_keys, invoice_keys, allowed, preference)
         return self._described(pairs, still_open(pairs.transfer, pairs.invoice)).of(rows)
+
+    def _on_dates(self, transfer: Ints, invoice: Ints) -> Flags:
+        """Whether each invoice was issued on the days of which the title speaks."""
+        t, issued = self._transfer, self._invoice.issued[invoice]
+        return (issued >= t.dates_from[transfer]) & (issued <= t.dates_to[transfer])
 
     def _open_at(self, moment: int, settlements: Settlements) -> tuple[Ints, Keys]:
         """What is open of every invoice, int64[N], and the key space of it."""
@@ -243,6 +266,7 @@ class Reader:
             **candidates.number_keys(invoices["number"]),
             "reference": candidates.reference_keys(invoices["reference"]),
             "counterparty": Keys.of(every, columns.counterparty).ascending(),
+            "mark": _marked(invoices["mark"], self._collectors.mark).ascending(),
         }
 
     def _keys_of_transfers(self) -> dict[str, Keys]:
@@ -282,6 +306,7 @@ class Reader:
                 .cast(pl.Int64)
                 .to_numpy(),
             ),
+            "collected": Keys.of(self._collectors.row, _marked(self._collectors.mark, self._collectors.mark).key),
             "amount": Keys.of(every, amount_key(columns.currency, columns.incoming, columns.amount)),
             "whole": Keys.of(whole_row, amount_key(columns.currency[whole_row], columns.incoming[whole_row], whole)),
         }
@@ -335,6 +360,14 @@ class Reader:
         named = (strongest > 0) | (bare > 0.4)
         for column, place in (("issued", self._invoice.place), ("number", self._invoice.number_place)):
             columns[f"{column} inside range"] = self._inside_range(pairs, named, place[pairs.invoice])
+        at, to = pairs.transfer, pairs.invoice
+        dated = self._transfer.dates_from[at] != NO_DATE
+        columns["on the title's dates"] = (dated & self._on_dates(at, to)) * 1.0
+        columns["paid by a collector"] = (pairs.found[:, RULE_INDEX[COLLECTED.name]] > 0) * 1.0
+        age = (self._transfer.booked[at] - self._invoice.issued[to] - self._collectors.age[at]).astype(float)
+        columns["age from the collector's in spreads"] = np.where(
+            self._collectors.payouts[at] > 0, (age / (self._collectors.age_spread[at] + 1)).clip(-8, 8), 0
+        )
         columns["name in the title"] = (pairs.found[:, RULE_INDEX["counterparty named in the title"]] > 0) * 1.0
         return columns
 
@@ -470,8 +503,20 @@ class Reader:
             "payer's counterparties": np.log1p(counterparties),
             "invoices usually paid at once": np.log1p(batch),
             **title.repeated,
+            "title gives dates": (t.dates_from != NO_DATE) * 1.0,
+            "collector's payouts": self._collectors.payouts,
+            "collector's commission": self._collectors.commission * 50,
+            "spread of the commission": self._collectors.commission_spread * 50,
         }
         return np.stack([columns[name] for name in CONTEXT_FEATURES], axis=1).astype(np.float32)
+
+
+def _marked(marks: pl.Series, known: pl.Series) -> Keys:
+    """The rows whose mark is one of the `known` ones, with its code."""
+    codes = {mark: code for code, mark in enumerate(known.unique().sort())}
+    code = marks.replace_strict(codes, default=-1, return_dtype=pl.Int64).to_numpy()
+    row = np.flatnonzero(code >= 0)
+    return Keys.of(row, code[row])
 
 
 def _month_of(transfers: pl.DataFrame) -> str:

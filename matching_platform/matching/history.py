@@ -11,6 +11,7 @@ from matching_platform.ledger.months import first_day, next_month
 from matching_platform.ledger.reading import Ledger
 from matching_platform.matching.balances import Settlements
 from matching_platform.matching.memory import Memory
+from matching_platform.matching.text import folded
 
 # A payer may know an invoice some days before the date printed on it.
 DAYS_BEFORE_ISSUE: Final = 7
@@ -131,7 +132,10 @@ def settled(ledger: Ledger, matches: pl.DataFrame) -> pl.DataFrame:
         "invoice_id",
         "counterparty_id",
         "counterparty_name",
+        "issued_on",
         "due_on",
+        number=folded(pl.col("number")),
+        reference=folded(pl.col("reference")),
         invoice_amount="amount",
         invoice_currency="currency",
     )

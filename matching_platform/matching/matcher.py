@@ -20,12 +20,12 @@ from matching_platform.ledger.reading import Ledger
 from matching_platform.ledger.schema import PROPOSALS
 from matching_platform.matching.arrays import Doubles, Flags, Ints
 from matching_platform.matching.balances import Settlements, open_amounts
-from matching_platform.matching.confidence import Calibration
+from matching_platform.matching.confidence import CLUES, Confidence, clues
 from matching_platform.matching.evidence import evidence
 from matching_platform.matching.features import CONTEXT_FEATURES, PAIR_FEATURES, Lists, Reader, World
 from matching_platform.matching.history import History, settled
 from matching_platform.matching.memory import Memory
-from matching_platform.matching.scorer import Ensemble, ListScorer, best_rows, score
+from matching_platform.matching.scorer import Ensemble, ListScorer, best_rows, score, shares
 from matching_platform.matching.set_features import SET_FEATURES
 from matching_platform.matching.settlement import Sets, allocate, propose, set_context
 
@@ -72,7 +72,7 @@ class Matcher:
         pairs: Ensemble,
         sets: Ensemble,
         memory: Memory,
-        calibration: Calibration,
+        calibration: Confidence,
         auto_from: float,
         card: dict[str, Any],
     ) -> None:
@@ -149,9 +149,11 @@ class Matcher:
         )
         if not (np.isfinite(set_logit).all() and np.isfinite(set_nothing).all()):
             raise ModelError("the model's weights give no finite scores; train it again, or roll back")
-        best, share, rival = best_rows(set_logit, set_nothing, sets.transfer)
+        share = shares(set_logit, set_nothing, sets.transfer)
+        best, rival = best_rows(share, sets.transfer, len(lists.amount))
+        confidence = self.calibration(clues(lists, sets, best, rival, share))
         allocations = allocate(lists, np.arange(len(best)), sets.mask[best])
-        return Chosen(lists, sets, best, rival, self.calibration(share), allocations)
+        return Chosen(lists, sets, best, rival, confidence, allocations)
 
     def _rows(self, ids: pl.Series, world: World, chosen: Chosen, accept: Flags) -> pl.DataFrame:
         """The proposals of the transfers `ids` [T] where `accept` bool[T] holds, a row per invoice or one with none."""
@@ -210,7 +212,8 @@ class Matcher:
                 raise ModelError(f"{folder}: a file of the model is not as it was saved; take it from the store again")
             calibration = json.loads((folder / "calibration.json").read_text())
             auto_from = calibration.pop("auto_from")
-            calibrated = Calibration(**calibration)
+            calibrated = Confidence(**calibration)
+            calibrated(np.zeros((1, len(CLUES))))
             state = load_file(folder / "weights.safetensors")
             hidden, folds = card["settings"]["hidden"], card["folds"]
             pairs = Ensemble([ListScorer(len(PAIR_FEATURES), len(CONTEXT_FEATURES), hidden) for _ in range(folds)])

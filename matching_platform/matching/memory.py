@@ -9,6 +9,7 @@ from typing import Final
 import polars as pl
 
 from matching_platform.ledger.months import month_of
+from matching_platform.matching.keys import mark
 from matching_platform.matching.text import account_key, folded, name_key, words
 
 # A value that no counterparty id can be: the transfer settled nothing.
@@ -29,6 +30,9 @@ class Memory:
     Spaces: `account` and `name` (of the payer) → counterparty id or NOTHING; `word` (of the title) → NOTHING or `+`;
     of the counterparty and each month, since habits change: `share` → hundredths of an open invoice paid, `habit` → sums
     of payments, of days after the due date, of their squares and of invoices paid at once; `identity` → its name.
+    `payout` of a payer (`a ` and his account, `n ` and his name) who pays for several counterparties at once, each month →
+    sums of such transfers, of their invoices' age in days, of the cut he keeps in hundredths of a percent, of the squares
+    of both, and how many invoices bore a mark.
     """
 
     counts: pl.DataFrame
@@ -49,8 +53,8 @@ class Memory:
 
         `settled` has one row per transfer and invoice (null: it settled nothing) with `transfer_id`, `booked_on`,
         `transfer_amount`, `transfer_currency`, `payer`, `payer_account`, `title`, `counterparty_id`, `counterparty_name`,
-        `invoice_amount`,
-        `invoice_currency`, `due_on` and `amount`, the part settled; amounts in minor units.
+        folded `number` and `reference`, `invoice_amount`, `invoice_currency`, `issued_on`, `due_on` and `amount`, the part
+        settled; amounts in minor units.
         """
         if settled.is_empty():
             return cls.empty()
@@ -73,6 +77,7 @@ class Memory:
                 _count(titles.explode("word", empty_as_null=True, keep_nulls=True), "word", "word", "whom"),
                 _count(identities, "identity", "counterparty_id", "counterparty_name"),
                 *_habits(paid),
+                *_payouts(paid),
             ]
         )
         return cls(_added(counts), _recent(_rates(paid)))
@@ -133,6 +138,31 @@ def _habits(paid: pl.DataFrame) -> list[pl.DataFrame]:
         _shaped("share", shares, "counterparty_id", when(pl.col("share")), pl.col("count")),
         *(_shaped("habit", sums, "counterparty_id", when(pl.lit(name)), pl.col(name)) for name in habits),
     ]
+
+
+def _payouts(paid: pl.DataFrame) -> list[pl.DataFrame]:
+    together = paid.filter(pl.col("counterparty_id").n_unique().over("transfer_id") > 1).with_columns(
+        month=month_of("booked_on"), mark=mark()
+    )
+    age = (pl.col("booked_on") - pl.col("issued_on")).dt.total_days().mean().round()
+    gross, net = pl.col("amount").sum(), pl.col("transfer_amount").first()
+    same_currency = (pl.col("invoice_currency") == pl.col("transfer_currency")).all() & (gross > 0)
+    cut = pl.when(same_currency).then((10_000 * (gross - net) / gross).round()).otherwise(0).clip(-1000, 3000)
+    payouts = together.group_by("transfer_id", "month", "account", "name").agg(age=age, cut=cut)
+    payouts = payouts.with_columns(
+        **{"payouts": pl.lit(1.0), "age squared": pl.col("age") ** 2, "cut squared": pl.col("cut") ** 2}
+    )
+    habits = ("payouts", "age", "age squared", "cut", "cut squared")
+    parts = []
+    for space in ("account", "name"):
+        key = pl.concat_str(pl.lit(space[0] + " "), pl.col(space))
+        sums = payouts.drop_nulls(space).group_by(key.alias("key"), "month").agg(pl.col(name).sum() for name in habits)
+        marks = together.drop_nulls(space).group_by(key.alias("key"), "month", "mark").len("count")
+        parts += [
+            _shaped("payout", sums, "key", pl.format("{} {}", "month", pl.lit(name)), pl.col(name)) for name in habits
+        ]
+        parts.append(_shaped("payout", marks, "key", pl.format("{} mark {}", "month", "mark"), pl.col("count")))
+    return parts
 
 
 def _shaped(space: str, frame: pl.DataFrame, key: str, value: pl.Expr, count: pl.Expr) -> pl.DataFrame:

@@ -8,7 +8,7 @@ from matching_platform.matching.memory import NOTHING, Memory
 from matching_platform.matching.text import words
 
 # A payer is compared with so many counterparties; who is none of them is found by number or amount, not by name.
-_COUNTERPARTIES_PER_PAYER = 6
+COUNTERPARTIES_PER_PAYER = 6
 # A word shared by more of the counterparties than this says nothing of who it is.
 _COMMON_WORD = 0.05
 _CUT_NAME = 10  # letters at which a cut or extended name still begins alike
@@ -63,7 +63,7 @@ def resolve(transfers: pl.DataFrame, invoices: pl.DataFrame, memory: Memory) -> 
     is_known = pl.any_horizontal(pl.col(sign) > 0 for sign in _KNOWN)
     # Who is known by account or name is nobody else whose name is merely alike.
     signs = signs.filter(is_known | ~is_known.any().over("payer_row"))
-    best = signs.filter(strength.rank("ordinal", descending=True).over("payer_row") <= _COUNTERPARTIES_PER_PAYER)
+    best = signs.filter(strength.rank("ordinal", descending=True).over("payer_row") <= COUNTERPARTIES_PER_PAYER)
     who = payers.select("payer_row", payer_account="account", payer_name="name", payer_tax_id="tax_id")
     return best.join(who, on="payer_row").drop("payer_row")
 

@@ -112,16 +112,22 @@ def with_nothing(logit: Tensor, nothing: Tensor, ragged: Ragged) -> Tensor:
     return logit + torch.where(first, nothing[ragged.owner], torch.zeros_like(logit))
 
 
-def best_rows(
+def shares(
     logit: npt.NDArray[np.float32], nothing: npt.NDArray[np.float32], owner: npt.NDArray[np.int64]
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32], npt.NDArray[np.int64]]:
-    """Of each transfer's sets the best row int64[T], its share of the softmax float32[T], and the runner-up's row (or
-    the best again where it is alone)."""
-    count = len(nothing)
-    ragged = Ragged(torch.from_numpy(owner), count)
-    share = ragged.log_softmax(with_nothing(torch.from_numpy(logit), torch.from_numpy(nothing), ragged)).numpy()
+) -> npt.NDArray[np.float32]:
+    """float32[S]: the softmax of each set among those of its transfer."""
+    ragged = Ragged(torch.from_numpy(owner), len(nothing))
+    sets = with_nothing(torch.from_numpy(logit), torch.from_numpy(nothing), ragged)
+    return np.asarray(ragged.log_softmax(sets).exp().numpy())
+
+
+def best_rows(
+    share: npt.NDArray[np.float32], owner: npt.NDArray[np.int64], count: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Of each of `count` transfers' sets the row of the best int64[T] and of the runner-up (the best again where it is
+    alone), by their `share` float32[S]."""
     order = np.lexsort((-share, owner))
     first = np.searchsorted(owner[order], np.arange(count))
     second = np.minimum(first + 1, len(order) - 1)
     second = np.where(owner[order[second]] == np.arange(count), second, first)
-    return order[first], np.exp(share[order[first]]), order[second]
+    return order[first], order[second]

@@ -67,10 +67,26 @@ SET_FEATURES: Final = (
     "spelling of weakest",
     "partly settled members",
     "usual size",
+    "members off the dates",
+    "on the dates left out",
+    "members of a payout",
+    "payout left out between",
+    "payout left out before",
+    "commission from usual in spreads",
 )
 
 # Of which columns the members' sum, least and greatest are taken, and of those left out the sum and the greatest.
-_SUMS: Final = ("log chance", "logit", "converted", "named", "inside range", "credit note", "partly settled")
+_SUMS: Final = (
+    "log chance",
+    "logit",
+    "converted",
+    "named",
+    "inside range",
+    "credit note",
+    "partly settled",
+    "on the title's dates",
+    "paid by a collector",
+)
 _LEAST: Final = ("logit", "days since due", "days from usual in spreads", "known", "spelling")
 _MOST: Final = (
     "days since due",
@@ -81,7 +97,7 @@ _MOST: Final = (
     "an agreed share",
     "name in the title",
 )
-_SUMS_LEFT: Final = ("log rest", "chance", "named", "inside range")
+_SUMS_LEFT: Final = ("log rest", "chance", "named", "inside range", "on the title's dates")
 _MOST_LEFT: Final = ("logit",)
 
 
@@ -160,6 +176,18 @@ def describe(lists: Lists, slots: Slots, transfer: Ints, mask: Ints) -> Floats:
         "usual size": np.where(
             some, np.abs(np.log1p(size) - lists.context[transfer, C["invoices usually paid at once"]]), 0
         ),
+        "members off the dates": np.log1p(size - inside["sum on the title's dates"])
+        * lists.context[transfer, C["title gives dates"]],
+        "on the dates left out": np.log1p(outside["sum on the title's dates"]),
+        "members of a payout": np.log1p(inside["sum paid by a collector"]),
+        "payout left out between": np.log1p(own["payout between"]),
+        "payout left out before": np.log1p(own["payout before"]),
+        "commission from usual in spreads": np.where(
+            some & (inside["sum paid by a collector"] > 0),
+            (shortfall * 50 - lists.context[transfer, C["collector's commission"]])
+            / (lists.context[transfer, C["spread of the commission"]] + 0.01),
+            0,
+        ).clip(-8, 8),
     }
     return np.stack([features[name] for name in SET_FEATURES], axis=1).astype(np.float32)
 
@@ -248,6 +276,8 @@ _RELATIONS: Final = (
     "credit notes",
     "twins",
     "older twins",
+    "payout between",
+    "payout before",
 )
 
 
@@ -255,8 +285,9 @@ _RELATIONS: Final = (
 def _related(s: Slots, transfer: Ints, mask: Ints) -> Ints:
     """int64[S, len(_RELATIONS)]: how many members, of how many counterparties (at most two are counted), and how many open
     invoices of the first one's counterparty are left out: at all, between the members, older than all of them, credit
-    notes, of a member's amount, and of a member's amount and older than it."""
-    out = np.zeros((len(mask), 9), np.int64)
+    notes, of a member's amount, and of a member's amount and older than it; then how many that the payer collects are left
+    out, of anybody: between the members and before them."""
+    out = np.zeros((len(mask), 11), np.int64)
     for row in range(len(mask)):
         low, high = s.first[transfer[row]], s.first[transfer[row] + 1]
         own = np.int64(-1)
@@ -275,7 +306,12 @@ def _related(s: Slots, transfer: Ints, mask: Ints) -> Ints:
                     max(number_high, s.number_place[pair]),
                 )
         for pair in range(low, high):
-            if (mask[row] >> (pair - low)) & 1 or not s.usable[pair] or s.counterparty[pair] != own:
+            if (mask[row] >> (pair - low)) & 1 or not s.usable[pair]:
+                continue
+            if s.collected[pair] and mask[row]:
+                out[row, 9] += 0 < mask[row] & ((np.int64(1) << (pair - low)) - 1) < mask[row]
+                out[row, 10] += mask[row] & ((np.int64(1) << (pair - low)) - 1) == 0
+            if s.counterparty[pair] != own:
                 continue
             out[row, 2] += 1
             out[row, 3] += place_low <= s.place[pair] <= place_high

@@ -52,6 +52,8 @@ class Slots(NamedTuple):
     number_place: Ints
     named: Flags
     inside: Flags
+    collected: Flags  # by the payer, from many
+    dated: Flags  # issued on the title's dates
 
 
 def masks(slots: Slots) -> tuple[Ints, Ints]:
@@ -89,6 +91,8 @@ def _masks(slots: Slots) -> tuple[Ints, Ints]:
             slots.number_place[low:high],
             slots.named[low:high],
             slots.inside[low:high],
+            slots.collected[low:high],
+            slots.dated[low:high],
         )
         size = _families(one, found)
         count[t] = _likeliest(one, found[:size], kept[t])
@@ -125,6 +129,7 @@ def _families(s: Slots, found: Ints) -> int:
     size = _bases(s, ranked, found, size)
     for order in (s.place, s.number_place):
         size = _runs(s, usable, order, found, size)
+    size = _payouts(s, usable, found, size)
     # Of invoices that are alike in all but their age, people pay the oldest.
     for index in range(size):
         size = _add(found, size, _with_oldest(found[index], usable, older_twin, twins))
@@ -243,11 +248,26 @@ def _runs(s: Slots, usable: Ints, order: Ints, found: Ints, size: int) -> int:
 
 
 @compiled
+def _payouts(s: Slots, usable: Ints, found: Ints, size: int) -> int:
+    """What a collector may pay at once: invoices of anybody, in the order of issue, which is that of lists, less his cut."""
+    for dated in range(2):
+        sold = usable[s.collected[usable] & (s.dated[usable] if dated else s.usable[usable])]
+        for start in range(len(sold)):
+            total, mask = np.int64(0), np.int64(0)
+            for stop in range(start, len(sold)):
+                total += s.converted[sold[stop]]
+                mask |= np.int64(1) << sold[stop]
+                if _short(total, s.amount[0]):
+                    size = _add(found, size, mask)
+    return size
+
+
+@compiled
 def _bases(s: Slots, ranked: Ints, found: Ints, size: int) -> int:
     """What the title names, what is likely, all of the payer, nothing; each as it is, and with one or two changes that make
     its sum meet the amount to the cent."""
     own = s.counterparty[ranked[0]]
-    bases = np.zeros(9, np.int64)
+    bases = np.zeros(12, np.int64)
     for place in ranked:
         bit = np.int64(1) << place
         mine = s.counterparty[place] == own
@@ -261,6 +281,9 @@ def _bases(s: Slots, ranked: Ints, found: Ints, size: int) -> int:
                 s.logit[place] > _BASES[1],
                 mine,
                 mine and s.converted[place] > 0,
+                s.dated[place],
+                s.dated[place] and mine,
+                s.dated[place] and s.collected[place],
             )
         ):
             if holds:

@@ -42,6 +42,8 @@ def slots_of(lists: Lists, logit: Floats) -> Slots:
         number_place=lists.number_order,
         named=is_named(lists),
         inside=inside,
+        collected=lists.pair[:, P["paid by a collector"]] > 0,
+        dated=lists.pair[:, P["on the title's dates"]] > 0,
     )
 
 

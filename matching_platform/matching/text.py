@@ -56,6 +56,11 @@ _RANGE: Final = (
     r"|\d\s+-\s+[^0-9]*\d|\b\d{1,6}-\d{1,6}\b"
 )
 
+# A day or a month of its own, and no part of an invoice's number.
+_DAY: Final = r"(?:^|[^\d/-])(?:20\d\d[-./]\d{2}[-./]\d{2}|\d{2}[-./]\d{2}[-./]20\d\d)(?:\.\.|$|[^\d./-])"
+_MONTH_AND_YEAR: Final = r"(?:^|[^\d./-])((?:0?[1-9]|1[0-2])[-/.]20\d\d)(?:$|[^\d./-])"
+_YEAR_AND_MONTH: Final = r"(?:^|[^\d./-])(20\d\d[-/.](?:0[1-9]|1[0-2]))(?:$|[^\d./-])"
+
 
 def folded(text: pl.Expr) -> pl.Expr:
     """Upper case without diacritics; other scripts stay as they are."""
@@ -74,7 +79,7 @@ def remittance(title: pl.Expr) -> pl.Expr:
     return (
         written.str.replace_all(r"(\d)O", "${1}0")
         .str.replace_all(r"O(\d)", "0${1}")
-        .str.replace_all(r"(\d)[IL](\d)", "${1}1${2}")
+        .str.replace_all(r"(\d)[IL](\d|\b)", "${1}1${2}")
     )
 
 
@@ -86,6 +91,24 @@ def tax_id_of(title: pl.Expr) -> pl.Expr:
 def names_range(title: pl.Expr) -> pl.Expr:
     """Whether a folded title speaks of a range: `od … do …`, `120-125/03`, `A - B`."""
     return title.str.contains(_RANGE)
+
+
+def dates_named(title: pl.Expr) -> dict[str, pl.Expr]:
+    """dates_from and dates_to: the first and last day that a title speaks of, or the first and last day of the one month."""
+    days = title.str.extract_all(_DAY).list.eval(_as_day(pl.element()))
+    month = pl.concat_str(pl.lit("1-"), title.str.extract(_MONTH_AND_YEAR, 1)).str.replace_all("[./]", "-")
+    month = month.str.to_date("%d-%m-%Y", strict=False)
+    year = pl.concat_str(title.str.extract(_YEAR_AND_MONTH, 1), pl.lit("-1")).str.replace_all("[./]", "-")
+    whole = pl.coalesce(month, year.str.to_date("%Y-%m-%d", strict=False))
+    return {
+        "dates_from": pl.coalesce(days.list.min(), whole),
+        "dates_to": pl.coalesce(days.list.max(), whole.dt.month_end()),
+    }
+
+
+def _as_day(written: pl.Expr) -> pl.Expr:
+    bare = written.str.extract(r"(\d.*\d)", 1).str.replace_all("[./]", "-")
+    return pl.coalesce(bare.str.to_date("%Y-%m-%d", strict=False), bare.str.to_date("%d-%m-%Y", strict=False))
 
 
 def name_key(name: pl.Expr) -> pl.Expr:

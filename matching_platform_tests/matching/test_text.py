@@ -38,6 +38,7 @@ def rules_that_find(number: str, title: str) -> set[str]:
         pytest.param("FV/2024/03/0123", "FV 2024.03.00123", "zeros", id="leading zeros put in"),
         pytest.param("RE-10023", "RE-10O23", "exact", id="O for 0"),
         pytest.param("RE-10123", "RE-10I23", "exact", id="I for 1"),
+        pytest.param("RE-10231", "RE-1023l", "exact", id="l for 1 at the end"),
         pytest.param("RE-10123", "EREF+998877SVWZ+RE-10123KREF+1", "exact", id="SEPA"),
         pytest.param("12/2024/887", "/VAT/23,00/IDC/5252248481/INV/12-2024-887/TXT/x", "exact", id="split payment"),
         pytest.param("RE-100123", "RE-100122RE-100123", "exact", id="two glued"),
