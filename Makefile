@@ -9,7 +9,7 @@ INSTALLED := $(VENV)/.installed
 export OMP_WAIT_POLICY ?= PASSIVE
 export DAGSTER_HOME ?= $(CURDIR)/.dagster
 
-.PHONY: install demo test lint dev serve clean help
+.PHONY: install demo test lint benchmark dev serve clean help
 
 help:
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
@@ -34,6 +34,11 @@ lint: install
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+
+benchmark: install ## the README's comparison, on two folders of tables: COMPANY=… PAY_TO_INV=…
+	@test -n "$(COMPANY)" -a -n "$(PAY_TO_INV)" || { echo "Name the folders of tables to measure on: \
+	make benchmark COMPANY=folder PAY_TO_INV=folder" >&2; exit 2; }
+	@$(BIN)/python -m benchmarks.figures "$(COMPANY)" "$(PAY_TO_INV)"
 
 dev: install ## the Dagster UI over the demo's instance
 	@mkdir -p $(DAGSTER_HOME)

@@ -1,4 +1,4 @@
-"""The command line: train, match, backtest, evaluate and explain on a folder of tables; models; the demo."""
+"""The command line: train, tune, match, backtest, evaluate and explain on a folder of tables; models; the demo."""
 
 import getpass
 import json
@@ -18,7 +18,7 @@ from rich.text import Text
 
 from matching_platform.ledger.money import MINOR_UNITS
 from matching_platform.ledger.months import month_of, parse_month
-from matching_platform.ledger.proposals import read_proposals, write_proposals
+from matching_platform.ledger.proposals import read_costs, read_proposals, write_proposals
 from matching_platform.ledger.reading import Ledger, read_file, read_ledger, table_path
 from matching_platform.ledger.schema import RAW_TABLES
 from matching_platform.ledger.validation import LedgerError
@@ -64,7 +64,9 @@ def _expected() -> tuple[type[Exception], ...]:
 
     from matching_platform.delivery.rollout import RolloutError
     from matching_platform.environment import NotConfiguredError
+    from matching_platform.learning.settings import TrainingSettingsError
     from matching_platform.learning.split import SplitError
+    from matching_platform.learning.tuning import StudyError
     from matching_platform.matching.matcher import ModelError
     from matching_platform.store.files import StoreError
     from matching_platform.warehouse.duck import WarehouseError
@@ -76,6 +78,8 @@ def _expected() -> tuple[type[Exception], ...]:
         RolloutError,
         SplitError,
         StoreError,
+        StudyError,
+        TrainingSettingsError,
         UsageError,
         WarehouseError,
     )
@@ -100,26 +104,72 @@ def train(
     data: Data,
     until: Annotated[str, typer.Option(metavar="YYYY-MM", help="Learn from transfers booked up to this month")],
     model: Annotated[Path, typer.Option(help="Folder of the new model; must not exist yet")],
+    settings: Annotated[Path | None, typer.Option(help="Training settings, .json, as tune writes them")] = None,
 ) -> None:
     """Learn from a company's tags and write one model folder."""
-    from matching_platform.learning.training import TooLittleError
+    from matching_platform.learning.settings import read_settings
+    from matching_platform.learning.training import TooLittleError, TrainingSettings
     from matching_platform.learning.walk import Learner
 
     _month(until)
+    chosen = read_settings(settings) if settings else TrainingSettings()
     if model.exists():
         raise UsageError(f"{model} exists already; name a new folder, or remove it first")
     _check_can_hold(model)
     ledger, started = read_ledger(data), time.perf_counter()
     with _progress() as tell:
         try:
-            matcher = Learner(ledger).train(until, tell, model.with_name(f".{model.name}.checkpoint"))
+            matcher = Learner(ledger, chosen).train(until, tell, model.with_name(f".{model.name}.checkpoint"))
         except TooLittleError as error:
             raise UsageError(f"{data}: {error}") from error
-    matcher.save(model)
+    seconds = time.perf_counter() - started
+    matcher.save(model, {"training_seconds": round(seconds, 1)})
     _remove(model.with_name(f".{model.name}.checkpoint"))
-    _say(f"Model written to {model}, trained until {until} in {time.perf_counter() - started:.0f} s.")
+    _say(f"Model written to {model}, trained until {until} in {seconds:.0f} s.")
     out.print(_figures("Judged by itself, each transfer by a scorer that had not seen it", matcher.card["figures"]))
     _say(f"Next: matching-platform match {data} --model {model} --output proposals.parquet")
+
+
+@app.command()
+def tune(
+    data: Data,
+    until: Annotated[str, typer.Option(metavar="YYYY-MM", help="Search with transfers booked up to this month")],
+    study: Annotated[Path, typer.Option(help="Folder of the study; a search that was interrupted goes on from there")],
+    trials: Annotated[
+        int, typer.Option(min=1, help="Trials of the study, those of interrupted searches included")
+    ] = 20,
+    minutes: Annotated[
+        float, typer.Option(min=0, help="Minutes of the study; the first trial is always finished")
+    ] = 30,
+    output: Annotated[Path | None, typer.Option(help="Where the best settings go, .json, for train --settings")] = None,
+) -> None:
+    """Search for better training settings: learn from all but the newest months, and judge by these."""
+    from matching_platform.learning.settings import write_settings
+    from matching_platform.learning.training import TooLittleError, TrainingSettings
+    from matching_platform.learning.tuning import SPACE, Budget, search
+    from matching_platform.learning.walk import Learner, up_to
+
+    _month(until)
+    if output and output.is_dir():
+        raise UsageError(f"{output} is a folder; name a file in it, for instance {output / 'settings.json'}")
+    for path in (study / "study.db", *([output] if output else [])):
+        _check_can_hold(path)
+    ledger, given = read_ledger(data), TrainingSettings()
+    with _progress() as tell:
+        try:
+            known = up_to(ledger, until)
+            examples = dict(zip(known.months(), Learner(ledger).examples(until, tell), strict=True))
+            found = search(examples, known, given, Budget(trials, minutes), study, tell)
+        except TooLittleError as error:
+            raise UsageError(f"{data}: {error}") from error
+    out.print(_trials(found.trials))
+    best = Table("setting", "default", "best", title=f"Score {found.given_score:.4f} → {found.score:.4f}")
+    for name in SPACE:
+        best.add_row(name, *(_cell(getattr(one, name)) for one in (given, found.best)))
+    out.print(best)
+    if output:
+        write_settings(found.best, output)
+        _say(f"Next: matching-platform train {data} --until {until} --model model --settings {output}")
 
 
 @app.command()
@@ -144,7 +194,7 @@ def match(
     with _progress() as tell:
         proposals = matcher.match(ledger, months, tell)
     seconds = time.perf_counter() - started
-    write_proposals(proposals, output)
+    write_proposals(proposals, output, _costs(matcher.card, proposals["transfer_id"].n_unique() / seconds))
     by_decision = proposals.unique("transfer_id")["decision"].value_counts(sort=True)
     table = Table(
         "decision", "transfers", title=f"{output}: {proposals['transfer_id'].n_unique():,} transfers, {seconds:.1f} s"
@@ -220,8 +270,9 @@ def evaluate(
     unanswered = evaluation.outcomes["decision"].null_count()
     if unanswered:
         err.print(f"{unanswered:,} transfers of {truth} have no proposal and count as wrong.", soft_wrap=True)
+    costs = read_costs(proposals)
     if as_json:
-        sys.stdout.write(json.dumps(evaluation.to_dict(), indent=2) + "\n")
+        sys.stdout.write(json.dumps(evaluation.to_dict() | {"costs": costs}, indent=2) + "\n")
         return
     out.print(_figures(f"{evaluation.figures['transfers']:,.0f} transfers judged", evaluation.figures))
     kinds = Table(
@@ -230,6 +281,8 @@ def evaluate(
     for row in evaluation.by_kind.iter_rows():
         kinds.add_row(*(_cell(value) for value in row))
     out.print(kinds)
+    if costs:
+        out.print(_figures("What it cost", costs))
 
 
 @app.command()
@@ -477,11 +530,32 @@ def _progress() -> Iterator[Callable[[str, float], None]]:
         yield tell
 
 
+def _trials(trials: pl.DataFrame) -> Table:
+    """A row per trial, narrow enough for a terminal."""
+    shown = trials.select(pl.exclude("state", "seconds"), s=pl.col("seconds").round().cast(pl.Int64))
+    table = Table(
+        *(name.replace("_", "\n") for name in shown.columns),
+        title="Trials: 0 has the defaults; without figures, it fell behind early",
+        box=None,
+        padding=(0, 1, 0, 0),
+    )
+    for row in shown.iter_rows():
+        table.add_row(*(_cell(value) for value in row))
+    return table
+
+
 def _figures(title: str, figures: dict[str, float]) -> Table:
     table = Table("figure", "value", title=title)
     for name, value in figures.items():
         table.add_row(name, _cell(value))
     return table
+
+
+def _costs(card: dict[str, Any], transfers_per_second: float) -> dict[str, float]:
+    """What a model's card tells about its costs, and how fast it matched."""
+    told = card["figures"] | card
+    costs = {name: told[name] for name in ("training_seconds", "candidates_per_transfer") if name in told}
+    return costs | {"transfers_per_second": float(round(transfers_per_second))}
 
 
 def _money(minor: int | None) -> str:

@@ -4,10 +4,10 @@ from typing import Any, Final
 
 import dagster as dg
 
-from matching_platform.defs import automation, learning, monitoring, promotion, proposals, raw, tables
+from matching_platform.defs import automation, learning, monitoring, promotion, proposals, raw, searching, tables
 from matching_platform.defs.common import PLATFORM
 
-ROOMS: Final = (raw, tables, learning, promotion, proposals, monitoring, automation)
+ROOMS: Final = (raw, tables, learning, searching, promotion, proposals, monitoring, automation)
 OWNERS: Final = ["team:finance-data"]
 
 

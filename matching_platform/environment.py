@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypeVar
 
 import polars as pl
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from matching_platform.learning.gate import Thresholds
 from matching_platform.learning.train_set import ASSETS, ledger_of
 from matching_platform.ledger.months import parse_month
 from matching_platform.ledger.reading import Ledger
+from matching_platform.monitoring.notify import LogNotifier, Notifier, OncePerEvent, SlackNotifier
 from matching_platform.store.catalog import Catalog
 from matching_platform.store.registry import Registry
 from matching_platform.store.versions import Store, Version
@@ -47,6 +48,11 @@ class Settings(BaseSettings):
     promised_precision: float = Field(default=0.995, description="What share of unattended bookings must be right")
     port: int | None = Field(default=None, description="Where the rolled-out service answers")
     thresholds: Thresholds = Thresholds()
+    search_trials: int = Field(default=20, ge=1, description="Trials of a search of training settings, at most")
+    search_minutes: float = Field(
+        default=30.0, gt=0, description="Its minutes, at most; its first trial is always finished"
+    )
+    slack_webhook: SecretStr | None = Field(default=None, description="Where people are told; without it, the log is")
 
 
 DEFAULTS: Final[dict[str, dict[str, Any]]] = {
@@ -95,6 +101,13 @@ class Platform:
     @cached_property
     def registry(self) -> Registry:
         return Registry(self.store)
+
+    @cached_property
+    def notifier(self) -> Notifier:
+        """Who is told what needs a person, once per event."""
+        webhook = self.settings.slack_webhook
+        channel = SlackNotifier(webhook.get_secret_value()) if webhook else LogNotifier()
+        return OncePerEvent(channel, self.store.files)
 
     @property
     def home(self) -> Path:

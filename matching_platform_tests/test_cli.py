@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from matching_platform import cli
+from matching_platform.learning import tuning
 from matching_platform.learning.split import SplitError
 from matching_platform.ledger.months import month_of
 from matching_platform.ledger.proposals import read_proposals, write_proposals
@@ -73,6 +74,21 @@ def test_train_writes_a_model_that_matches(data: Path, tmp_path: Path, small_led
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "model"], "no checkpoint stays"
 
 
+def test_what_tune_finds_is_what_train_takes(
+    data: Path, tmp_path: Path, small_ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tuning, "SPACE", {"pair_epochs": tuning.Span(2, 12, ""), "hidden": tuning.Span(8, 64, "")})
+    until, settings = small_ledger.months()[1], tmp_path / "new" / "settings.json"
+    study = ["--study", tmp_path / "study", "--output", settings]
+    said = ran("tune", data, "--until", until, "--trials", 2, "--minutes", 10, *study)
+    assert all(word in said for word in ("Score", "pair_epochs", "hidden", "default", "best"))
+    assert f"--settings {settings}" in " ".join(said.split())
+    again = ran("tune", data, "--until", until, "--trials", 2, "--minutes", 10, *study)
+    assert again == said, "what is done is not done again"
+    ran("train", data, "--until", until, "--model", tmp_path / "model", "--settings", settings)
+    assert Matcher.load(tmp_path / "model").card["settings"] == json.loads(settings.read_text())
+
+
 def test_match_without_months_takes_all_transfers(data: Path, tmp_path: Path, small_model: Path) -> None:
     output = tmp_path / "new" / "p.parquet"
     ran("match", data, "--model", small_model, "--output", output)
@@ -103,6 +119,7 @@ def test_evaluate_tells_people_and_machines_the_same(proposals: Path) -> None:
     table = ran("evaluate", proposals, "--truth", truth)
     assert f"{told['figures']['exact_paying']:.4f}" in table
     assert "foreign" in table, "the breakdown by kind"
+    assert f"{told['costs']['transfers_per_second']:,.0f}" in table.partition("What it cost")[2]
 
 
 def test_explain_says_why(proposals: Path) -> None:
@@ -226,6 +243,13 @@ REQUESTS: list[tuple[list[str], str]] = [
     (["train", "{none}", "--until", "2024-01", "--model", "{file}/model"], "is a file, not a folder"),
     (["load", "{none}"], "is not a folder"),
     (["train", "{data}", "--until", "May", "--model", "{out}"], "'May' is not a month"),
+    (["train", "{data}", "--until", "2023-02", "--model", "{out}", "--settings", "{none}"], "nowhere"),
+    (["train", "{data}", "--until", "2023-02", "--model", "{out}", "--settings", "{file}"], "is not JSON"),
+    (["tune", "{data}", "--until", "May", "--study", "{out}"], "'May' is not a month"),
+    (["tune", "{data}", "--until", "1999-01", "--study", "{out}"], "no transfer was booked up to 1999-01"),
+    (["tune", "{data}", "--until", "2023-01", "--study", "{out}"], "a search needs two months with tags"),
+    (["tune", "{none}", "--until", "2023-02", "--study", "{file}"], "is a file, not a folder"),
+    (["tune", "{none}", "--until", "2023-02", "--study", "{out}", "--output", "{data}"], "is a folder; name a file"),
     (["train", "{data}", "--until", "1999-01", "--model", "{out}"], "no transfer was booked up to 1999-01"),
     (["train", "{data}", "--until", "2023-02", "--model", "{model}"], "exists already"),
     (["backtest", "{data}", "--from", "1999-01", "--to", "1999-02", "--output", "{out}"], "no transfer"),
@@ -253,8 +277,27 @@ def test_what_cannot_be_done_ends_with_one_line(
 
 
 @pytest.mark.parametrize(
+    ("content", "told"),
+    [('{"hiden": 8}', "'hiden' is no training setting; there are"), ('{"hidden": "8"}', "hidden: Input should be")],
+)
+def test_settings_that_are_none_are_told_in_one_line(
+    data: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    content: str,
+    told: str,
+) -> None:
+    settings = tmp_path / "settings.json"
+    settings.write_text(content)
+    arguments = ("train", data, "--until", "2023-02", "--model", tmp_path / "model", "--settings", settings)
+    assert f"{settings}: {told}" in refused(capsys, monkeypatch, *arguments)
+
+
+@pytest.mark.parametrize(
     ("name", "value", "told"),
     [
+        ("SEARCH_TRIALS", "0", "MATCHING_PLATFORM_SEARCH_TRIALS: Input should be greater than or equal to 1"),
         ("PORT", "many", "MATCHING_PLATFORM_PORT: Input should be a valid integer"),
         ("ENVIRONMENT", "moon", "MATCHING_PLATFORM_ENVIRONMENT: Input should be 'local'"),
         ("FIRST_MONTH", "May", "MATCHING_PLATFORM_FIRST_MONTH: Value error, 'May' is not a month"),
@@ -276,7 +319,7 @@ def test_months_are_those_of_the_ledger(small_ledger: Ledger, last: str | None) 
     assert cli._months(small_ledger, known[1], last) == known[1:]
 
 
-@pytest.mark.parametrize("error", [WarehouseError, SplitError])
+@pytest.mark.parametrize("error", [WarehouseError, SplitError, tuning.StudyError])
 def test_errors_of_every_room_end_with_one_line(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, error: type[Exception]
 ) -> None:

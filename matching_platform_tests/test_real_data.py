@@ -5,7 +5,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from matching_platform.learning import rules
+from matching_platform.learning.baselines import rules
 from matching_platform.learning.examples import label_month
 from matching_platform.learning.yardstick import evaluate
 from matching_platform.ledger.months import month_of, months_between

@@ -40,6 +40,12 @@ learn_job = dg.define_asset_job(
     selection=LEARNING,
     description="Trains and evaluates on all labelled months, without reading the warehouse.",
 )
+search_job = dg.define_asset_job(
+    "search",
+    selection=dg.AssetSelection.assets("model", "evaluation_report"),
+    config={"ops": {"model": {"config": {"search": True}}}},
+    description="Searches training settings for the month's train set, once, then trains and evaluates with the best.",
+)
 full_rebuild_job = dg.define_asset_job(
     "full_rebuild",
     selection=MADE,
@@ -61,5 +67,7 @@ automation_sensor = dg.AutomationConditionSensorDefinition(
 )
 
 defs = dg.Definitions(
-    jobs=[month_job, learn_job, full_rebuild_job], schedules=[monthly_schedule], sensors=[automation_sensor]
+    jobs=[month_job, learn_job, search_job, full_rebuild_job],
+    schedules=[monthly_schedule],
+    sensors=[automation_sensor],
 )

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+import time
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -28,8 +29,11 @@ from matching_platform.defs.common import (
     materialized,
     table,
 )
+from matching_platform.defs.searching import TRAINING, outcome, search_once, settings_for
 from matching_platform.environment import Platform
-from matching_platform.learning import examination, rules, split
+from matching_platform.learning import examination, split
+from matching_platform.learning.baselines import rules
+from matching_platform.learning.baselines.trees import Trees
 from matching_platform.learning.examination import Exam, Examined, Sitting, frozen_exam, newest_exam, sit
 from matching_platform.learning.examples import label_month
 from matching_platform.learning.gate import Sides, examine, examine_data, examine_split
@@ -50,6 +54,7 @@ from matching_platform.learning.train_set import (
     write,
 )
 from matching_platform.learning.training import TrainingSettings, train
+from matching_platform.ledger.reading import Ledger
 from matching_platform.ledger.schema import RAW_TABLES
 from matching_platform.matching.matcher import Matcher
 from matching_platform.store.record import Record
@@ -57,9 +62,6 @@ from matching_platform.store.registry import MODELS
 from matching_platform.store.versions import Version
 
 _FIGURES: Final = ("exact", "exact_paying", "f1", "stp_995", "auto_precision", "auto_share", "ece", "transfers")
-
-# Part of what a model is known by: raise it where the same data and settings shall give another model.
-TRAINING: Final = "1"
 
 _FIRST_MONTHS: Final = MONTHS.get_partition_keys()[: SETTINGS.split_months]
 
@@ -178,6 +180,15 @@ def train_set(context: dg.AssetExecutionContext, platform: PlatformParam) -> dg.
     return materialized(context, platform, result, gate.results("train_set", verdicts, version))
 
 
+class ModelConfig(dg.Config):
+    """What a training may do first."""
+
+    search: bool = Field(
+        default=False,
+        description="Searches better settings, within the environment's budget, where none were for this train set.",
+    )
+
+
 @dg.asset(
     description="A model: weights, memory, calibration and card, trained on the month's train set.",
     deps=["train_set"],
@@ -188,10 +199,14 @@ def train_set(context: dg.AssetExecutionContext, platform: PlatformParam) -> dg.
     kinds={"pytorch"},
     code_version=TRAINING,
 )
-def model(context: dg.AssetExecutionContext, platform: PlatformParam) -> dg.MaterializeResult:
+def model(context: dg.AssetExecutionContext, config: ModelConfig, platform: PlatformParam) -> dg.MaterializeResult:
     month = context.partition_key
     learned = platform.current("train_set", month)
-    settings = TrainingSettings(promised_precision=platform.settings.promised_precision)
+    if config.search:
+        made = read(platform.store, learned)
+        examples = dict(zip(made.labelled, _lessons(platform, made), strict=True))
+        search_once(context, platform, learned, examples, _seen(platform, made))
+    settings, found = settings_for(platform, learned), outcome(platform, learned)
     key = _training_key(learned, settings)
     record, checkpoint = Record(platform.store, f"trainings/{key}"), platform.home / "checkpoints" / key
     last = record.last()
@@ -207,14 +222,16 @@ def model(context: dg.AssetExecutionContext, platform: PlatformParam) -> dg.Mate
     metadata = {
         "trained": "now" if last is None else "before, from the same rows",
         "train set": learned.name,
+        "settings": found.told if found else "the defaults",
+        **({"trials": table(platform.store.read_frame(found.trials), 50)} if found and found.trials else {}),
         **{name: value for name, value in (card | card["figures"]).items() if isinstance(value, str | int | float)},
     }
     return materialized(context, platform, keep(platform, "model", month, Made(version, metadata)))
 
 
 @dg.asset(
-    description="A row is a figure of the month's model beside the champion's and the rules', on the frozen test and "
-    "on the newest month.",
+    description="A row is a figure of the month's model beside the champion's, the rules' and boosted trees', on the "
+    "frozen test and on the newest month.",
     deps=["model", "test_split"],
     check_specs=gate.specs("evaluation_report"),
     partitions_def=MONTHS,
@@ -229,8 +246,13 @@ def evaluation_report(context: dg.AssetExecutionContext, platform: PlatformParam
     challenger = platform.current("model", month)
     learned = platform.current("train_set", month)
     champion = platform.registry.champion()
-    test, newest = _exams(platform, read(platform.store, learned))
-    sides = {"model": Matcher.load(platform.store.fetch(challenger)).match, "rules": rules.match}
+    made = read(platform.store, learned)
+    test, newest = _exams(platform, made)
+    sides = {
+        "model": Matcher.load(platform.store.fetch(challenger)).match,
+        "rules": rules.match,
+        "trees": Trees.learn(_lessons(platform, made), _seen(platform, made), made.until).match,
+    }
     if champion:
         sides["champion"] = Matcher.load(platform.store.fetch(champion.model)).match
     sittings = {
@@ -302,15 +324,19 @@ def _training_key(learned: Version, settings: TrainingSettings) -> str:
 
 
 def _train(platform: Platform, learned: TrainSet, settings: TrainingSettings, checkpoint: Path) -> Version:
-    withheld = platform.store.read_frame(learned.withheld)
-    ledger = without(ledger_of(platform.store, learned.months), withheld)
+    ledger, started = _seen(platform, learned), time.perf_counter()
     try:
         matcher = train(_lessons(platform, learned), ledger, learned.until, settings, checkpoint=checkpoint)
     except ValueError as error:
         raise dg.Failure(str(error), allow_retries=False) from error
     with TemporaryDirectory() as folder:
-        matcher.save(Path(folder, "model"))
+        matcher.save(Path(folder, "model"), {"training_seconds": round(time.perf_counter() - started, 1)})
         return platform.store.put(MODELS, Path(folder, "model"))
+
+
+def _seen(platform: Platform, learned: TrainSet) -> Ledger:
+    """The ledger that a model may know: without what is withheld."""
+    return without(ledger_of(platform.store, learned.months), platform.store.read_frame(learned.withheld))
 
 
 def _exams(platform: Platform, learned: TrainSet) -> tuple[Exam, Exam | None]:
@@ -321,7 +347,7 @@ def _exams(platform: Platform, learned: TrainSet) -> tuple[Exam, Exam | None]:
 
 def _sides(sittings: dict[str, Sitting]) -> Sides:
     judged = {side: sitting.evaluation for side, sitting in sittings.items()}
-    return Sides(judged["model"], judged["rules"], judged.get("champion"))
+    return Sides(judged["model"], judged["rules"], judged.get("champion"), judged["trees"])
 
 
 def _report(
@@ -340,6 +366,7 @@ def _report(
             champion=examined.champion.name if examined.champion else None,
             verdicts=examined.verdicts,
             sentences=gate.SENTENCES,
+            costs=matcher.card["figures"] | matcher.card,
             walk=_walk(platform, examined),
             mistakes=worst_mistakes(side.evaluation, side.proposals, test.truth, test.ledger),
         )

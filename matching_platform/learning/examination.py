@@ -68,7 +68,7 @@ def sit(exam: Exam, match: Match) -> Sitting:
 class Examined:
     """An evaluation as it is stored: of what, against what, with which figures and verdicts.
 
-    `figures` by exam ('test', 'newest') and side ('model', 'rules', 'champion').
+    `figures` by exam ('test', 'newest') and side ('model', 'rules', 'trees', 'champion').
     """
 
     month: str

@@ -100,7 +100,7 @@ def credible_tags(ledger: Ledger) -> pl.DataFrame:
 
 
 def _frame(known: Month, tags: pl.DataFrame, memory: Memory, settlements: Settlements, rows: Ints) -> pl.DataFrame:
-    world = World.of(known.transfers, known.invoices, memory, settlements, known.lately)
+    world = World(known.transfers, known.lately, known.invoices, memory, settlements)
     lists = Reader(world).read(rows, rows, settlements)
     chosen = known.transfers[rows]
     ids = chosen["transfer_id"]

@@ -72,11 +72,15 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Sides:
-    """One examination sat by the new model, by the rules and, where there is one, by the champion."""
+    """One examination sat by the new model, by the rules and, where there are such, by the champion and by boosted trees.
+
+    The trees are there to be compared with; no verdict asks them.
+    """
 
     model: Evaluation
     rules: Evaluation
     champion: Evaluation | None
+    trees: Evaluation | None = None
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from matching_platform.learning.gate import Sides, Verdict
 from matching_platform.learning.yardstick import KINDS, Difference, Evaluation, paired_bootstrap
 from matching_platform.ledger.money import MINOR_UNITS
+from matching_platform.ledger.months import next_month
 from matching_platform.ledger.reading import Ledger
 
 MISTAKES: Final = 20
@@ -24,7 +25,7 @@ _HEADLINES: Final = (
     ("auto_share", "Booked unattended", "of the paying transfers, by the model's own decision"),
     ("auto_precision", "Right when unattended", "of the transfers so booked"),
 )
-_SIDES: Final = ("model", "champion", "rules")
+_SIDES: Final = ("model", "champion", "trees", "rules")
 _WALKED: Final = {
     "exact_paying": "paying transfers exactly right",
     "stp_995": "straight through with 99.5 % right",
@@ -33,17 +34,18 @@ _COMPARED: Final = ("exact", "exact_paying", "precision", "recall", "f1", "amoun
 _LEAST_PRECISION: Final = 0.95  # where the precision axis begins; below it nobody books unattended
 _CURVE_POINTS: Final = 300
 _MONTHS_LABELLED: Final = 6
+_TOLERATED_FALL: Final = 0.02  # below the level of the first year, in any later month
 
 
 @dataclass(frozen=True)
 class ReportData:
     """What the report tells.
 
-    `test` and `newest` are what model, rules and champion reached on the frozen test and on the newest month;
-    `verdicts` and their `sentences` (by check: what must be true) are the gate's; `threshold` is the confidence from
-    which the model books unattended; `walk` has a row per month and side that was judged then: month, side (model,
-    champion or rules), exact_paying, stp_995; `mistakes` comes from `worst_mistakes`. What is None or empty is said to
-    be missing.
+    `test` and `newest` are what model, rules, boosted trees and champion reached on the frozen test and on the newest
+    month; `verdicts` and their `sentences` (by check: what must be true) are the gate's; `threshold` is the confidence
+    from which the model books unattended; `costs` are the model's training_seconds and candidates_per_transfer, where known;
+    `walk` has a row per month and side that was judged then: month, side (model, champion, trees or rules),
+    exact_paying, stp_995; `mistakes` comes from `worst_mistakes`. What is None or empty is said to be missing.
     """
 
     model: str
@@ -55,6 +57,7 @@ class ReportData:
     verdicts: list[Verdict] = field(default_factory=list)
     sentences: Mapping[str, str] = field(default_factory=dict)
     threshold: float | None = None
+    costs: Mapping[str, float] = field(default_factory=dict)
     walk: pl.DataFrame | None = None
     mistakes: pl.DataFrame | None = None
 
@@ -105,6 +108,7 @@ def render(data: ReportData) -> str:
         precision=_precision_chart(data),
         kinds=_kinds(data.test),
         rival=rival[0],
+        costs=_costs(data.costs),
         differences=list(_differences(data.test.model, rival[1])),
         walk=list(_walk_charts(data.walk)) if data.walk is not None and data.walk.height else [],
         mistakes=data.mistakes.to_dicts() if data.mistakes is not None else [],
@@ -152,12 +156,21 @@ def _sets(allocations: pl.DataFrame, ledger: Ledger, name: str) -> pl.DataFrame:
 
 def _sides(sides: Sides) -> Iterator[tuple[str, Evaluation]]:
     """The sides there are, each with the name under which it is drawn."""
-    judged = zip(_SIDES, (sides.model, sides.champion, sides.rules), strict=True)
+    judged = zip(_SIDES, (sides.model, sides.champion, sides.trees, sides.rules), strict=True)
     return ((side, evaluation) for side, evaluation in judged if evaluation)
 
 
 def _differences(model: Evaluation, rival: Evaluation) -> Iterator[Difference]:
     return (paired_bootstrap(model.outcomes, rival.outcomes, figure) for figure in _COMPARED)
+
+
+def _costs(costs: Mapping[str, float]) -> str:
+    seconds, candidates = costs.get("training_seconds"), costs.get("candidates_per_transfer")
+    learned = (
+        "How long the model learned is not known." if seconds is None else f"The model learned in {seconds:,.0f} s."
+    )
+    compared = "" if candidates is None else f" {candidates:.1f} candidate invoices are compared for each transfer."
+    return learned + compared
 
 
 def _kinds(sides: Sides) -> list[dict[str, Any]]:
@@ -231,13 +244,21 @@ def _walk_charts(walk: pl.DataFrame) -> Iterator[Chart]:
     x = Axis("month", 0, max(1.0, len(months) - 1.0), [(place[month], month) for month in months[::every]])
     for figure, label in _WALKED.items():
         told = walk.drop_nulls(figure).sort("month")
-        low = np.floor(min(told[figure], default=0.0) * 10) / 10
+        least = _first_year(told, months[0], figure) - _TOLERATED_FALL
+        low = np.floor(min([*told[figure], least]) * 10) / 10
         lines = [
             Line(side, [(place[month], value, f"{month}: {_percent(value)}") for month, value in rows.rows()])
             for side in _SIDES
             if (rows := told.filter(side=side).select("month", figure)).height
         ]
-        yield Chart(x, _percents(label, min(low, 0.9), 1, 5), lines)
+        held = f"2 points below the model's first year: {_percent(least)}"
+        yield Chart(x, _percents(label, min(low, 0.9), 1, 5), lines, across=((least, held),))
+
+
+def _first_year(walk: pl.DataFrame, first: str, figure: str) -> float:
+    """The mean of the model's `figure` over the twelve months from `first` on."""
+    year = walk.filter((pl.col("side") == "model") & (pl.col("month") < next_month(first, 12)))
+    return float(year[figure].mean() or 0.0)  # type: ignore[arg-type]
 
 
 def _percents(label: str, low: float, high: float, steps: int) -> Axis:
@@ -247,6 +268,10 @@ def _percents(label: str, low: float, high: float, steps: int) -> Axis:
 
 def _percent(share: float | None, places: int = 1) -> str:
     return "–" if share is None else f"{share * 100:.{places}f} %"
+
+
+def _whole(number: float | None) -> str:
+    return "–" if number is None else f"{number:,.0f}"
 
 
 def _points(share: float) -> str:
@@ -262,5 +287,5 @@ def _environment() -> Environment:
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters.update(percent=_percent, points=_points, money=_money)
+    environment.filters.update(percent=_percent, whole=_whole, points=_points, money=_money)
     return environment

@@ -104,6 +104,7 @@ def train(
         "trained_until": until,
         "promised_precision": settings.promised_precision,
         "transfers": tagged,
+        "candidates_per_transfer": round(len(data.label) / len(data.paying), 1),
         "settings": asdict(settings),
         "figures": figures,
     }

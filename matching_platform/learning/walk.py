@@ -33,6 +33,11 @@ class Learner:
 
     def train(self, until: str, progress: Progress, checkpoint: Path | None = None) -> Matcher:
         """A matcher that learned from the transfers booked up to `until`. TooLittleError where these are too few."""
+        examples = self.examples(until, progress)
+        return train(examples, up_to(self.ledger, until), until, self.settings, checkpoint, progress)
+
+    def examples(self, until: str, progress: Progress) -> list[pl.DataFrame]:
+        """The labelled pairs of each month up to `until`. TooLittleError where there is none."""
         months = [month for month in self.ledger.months() if month <= until]
         if not months:
             raise TooLittleError(f"no transfer was booked up to {until}, so there is nothing to learn from")
@@ -40,8 +45,7 @@ class Learner:
             if month not in self._labelled:
                 self._labelled[month] = label_month(self.ledger, month)
             progress("reading", (done + 1) / len(months))
-        examples = [self._labelled[month] for month in months]
-        return train(examples, up_to(self.ledger, until), until, self.settings, checkpoint, progress)
+        return [self._labelled[month] for month in months]
 
 
 def backtest(ledger: Ledger, months: Iterable[str], progress: Progress) -> Iterable[tuple[str, Matcher, pl.DataFrame]]:

@@ -1,6 +1,6 @@
 """Which invoices a transfer may pay: rules as data, each a name, two key spaces and a limit, read as one join of arrays."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final
@@ -10,6 +10,7 @@ import numpy.typing as npt
 import polars as pl
 
 from matching_platform.matching.arrays import Flags, Ints
+from matching_platform.matching.compiled import compiled
 from matching_platform.matching.text import LONGEST_KEY, Digits, deletions
 
 # Shorter windows of digits occur by chance; such numbers count only where they stand alone, as whole groups.
@@ -30,6 +31,7 @@ SHARES: Final = (
 )
 CHARGES: Final = tuple(100 * units for units in (5, 10, 15, 20, 25, 30, 40, 50))  # minor units; what banks deduct
 _LONGEST_RUN: Final = 16  # invoices
+CURRENCY_SPAN: Final = 1024  # above every code of a currency
 
 
 @dataclass(frozen=True)
@@ -203,15 +205,33 @@ def wholes(row: Ints, amount: Ints) -> tuple[Ints, Ints]:
     return np.concatenate(rows), np.concatenate(amounts)
 
 
-def runs(group: Ints, converted: Ints) -> Iterator[tuple[Ints, Ints]]:
-    """(first int64[W], sum int64[W]) of all runs of two invoices, three, …, that follow each other within a `group`.
+@compiled
+def amount_key(currency: Ints, sale: Flags, amount: Ints) -> Ints:
+    """The key of amounts in minor units, for rows or for one: equal where a transfer's settles an invoice's to the cent."""
+    return (np.abs(amount) * CURRENCY_SPAN + currency) * 2 + (sale == (amount > 0))
 
-    `group` int64[N] ascends, `converted` int64[N] are amounts in the order in which invoices follow.
+
+@compiled
+def runs(group: Ints, currency: Ints, sale: Flags, opening: Ints, wanted: Ints) -> tuple[Ints, Ints, Ints]:
+    """(first int64[H], size int64[H], key int64[H]): the runs of invoices, two or more, that follow each other within a
+    `group` and whose sum has one of the `wanted` keys of amounts.
+
+    `group` int64[N] ascends, `opening` int64[N] are amounts in the order in which invoices follow, `wanted` ascends.
     """
-    total = np.r_[0, np.cumsum(converted)]
-    for size in range(2, min(_LONGEST_RUN, len(group)) + 1):
-        first = np.flatnonzero(group[size - 1 :] == group[: len(group) - size + 1])
-        yield first, total[first + size] - total[first]
+    first, size, key = [np.int64(0)], [np.int64(0)], [np.int64(0)]
+    for start in range(len(group)):
+        total = opening[start]
+        for stop in range(start + 1, min(start + _LONGEST_RUN, len(group))):
+            if group[stop] != group[start]:
+                break
+            total += opening[stop]
+            code = amount_key(currency[start], sale[start], total)
+            place = np.searchsorted(wanted, code)
+            if place < len(wanted) and wanted[place] == code:
+                first.append(np.int64(start))
+                size.append(np.int64(stop - start + 1))
+                key.append(np.int64(code))
+    return np.array(first)[1:], np.array(size)[1:], np.array(key)[1:]
 
 
 def named(digits: Keys, number: Keys, counterparty: Ints) -> Keys:

@@ -9,7 +9,7 @@ import polars as pl
 
 from matching_platform.ledger.money import CURRENCIES
 from matching_platform.matching.arrays import Flags, Floats, Ints
-from matching_platform.matching.candidates import Pairs, rank_within
+from matching_platform.matching.candidates import CURRENCY_SPAN, Pairs, rank_within
 from matching_platform.matching.history import REPEATED_WITHIN
 from matching_platform.matching.memory import NOTHING, Memory
 from matching_platform.matching.text import Digits, folded, words
@@ -24,11 +24,6 @@ _SHARES: Final = 200  # hundredths of an open amount; twice an invoice is no hab
 _SPREAD_UNKNOWN: Final = 10.0  # days around his usual delay, of a payer who was never seen
 _WORD_SEEN: Final = 3  # times before a word's promise is heeded
 _CURRENCY_CODES: Final = {code: index for index, code in enumerate(sorted(CURRENCIES))}
-CURRENCY_SPAN: Final = 1024
-
-
-def amount_key(currency: Ints, sale: Flags, amount: Ints) -> Ints:
-    return (np.abs(amount) * CURRENCY_SPAN + currency) * 2 + (sale == (amount > 0))
 
 
 def _days(column: pl.Series) -> Ints:

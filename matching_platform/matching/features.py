@@ -12,16 +12,23 @@ from rapidfuzz import fuzz, process
 from matching_platform.matching import candidates, payers
 from matching_platform.matching.arrays import Flags, Floats, Ints
 from matching_platform.matching.balances import Settlements, open_amounts
-from matching_platform.matching.candidates import READ_FROM_TITLE, RULE_INDEX, RULES, Keys, Pairs, rank_within
+from matching_platform.matching.candidates import (
+    CURRENCY_SPAN,
+    READ_FROM_TITLE,
+    RULE_INDEX,
+    RULES,
+    Keys,
+    Pairs,
+    amount_key,
+    rank_within,
+)
 from matching_platform.matching.collectors import Collectors
 from matching_platform.matching.columns import (
-    CURRENCY_SPAN,
     NO_DATE,
     InvoiceColumns,
     Rates,
     TitleColumns,
     TransferColumns,
-    amount_key,
 )
 from matching_platform.matching.history import DAYS_BEFORE_ISSUE
 from matching_platform.matching.keys import keyed_invoices, keyed_transfers
@@ -242,22 +249,20 @@ class Reader:
         """Transfers and the invoices of one counterparty that follow each other and whose open amounts sum to theirs."""
         i = self._invoice
         wanted = amounts.ascending()
-        transfers, invoices = [], []
-        count = 0
+        none = Keys.of(np.zeros(0, np.int64), np.zeros(0, np.int64))
+        transfers, invoices = [none], [none]
+        hits = 0
         for order in (i.place, i.number_place):
             row = np.lexsort((order, i.currency, i.counterparty * 2 + i.sale))
             row = row[left[row] != 0]
             group = (i.counterparty[row] * 2 + i.sale[row]) * CURRENCY_SPAN + i.currency[row]
-            for size, (first, total) in enumerate(candidates.runs(group, left[row]), start=2):
-                key = amount_key(i.currency[row[first]], i.sale[row[first]], total)
-                at, to = candidates.join(key, wanted.key)
-                hit = np.arange(count, count + len(at))
-                transfers.append(Keys.of(wanted.row[to], hit))
-                members = row[candidates.expanded(first[at], np.full(len(at), size))]
-                invoices.append(Keys.of(members, np.repeat(hit, size)))
-                count += len(at)
-        none = Keys.of(np.zeros(0, np.int64), np.zeros(0, np.int64))
-        return Keys.joined([none, *transfers]), Keys.joined([none, *invoices]).ascending()
+            first, size, key = candidates.runs(group, i.currency[row], i.sale[row], left[row], wanted.key)
+            at, to = candidates.join(key, wanted.key)
+            hit = np.arange(hits, hits + len(at))
+            transfers.append(Keys.of(wanted.row[to], hit))
+            invoices.append(Keys.of(row[candidates.expanded(first[at], size[at])], np.repeat(hit, size[at])))
+            hits += len(at)
+        return Keys.joined(transfers), Keys.joined(invoices).ascending()
 
     def _keys_of_invoices(self) -> dict[str, Keys]:
         invoices, columns = self.world.invoices, self._invoice

@@ -10,6 +10,7 @@ import polars as pl
 from matching_platform.ledger.months import first_day, next_month
 from matching_platform.ledger.reading import Ledger
 from matching_platform.matching.balances import Settlements
+from matching_platform.matching.keys import keyed_invoices, keyed_transfers
 from matching_platform.matching.memory import Memory
 from matching_platform.matching.text import folded
 
@@ -22,24 +23,30 @@ BEFORE: Final = -1  # the moment of all that was settled before the batch
 
 @dataclass(frozen=True)
 class History:
-    """A ledger by time: `earlier` are its credible matches with the `booked_on` of their transfers."""
+    """A ledger by time: keyed `transfers` in order of booking and `invoices` in order of issue, and `earlier`, its credible
+    matches with the `booked_on` of their transfers."""
 
-    ledger: Ledger
+    transfers: pl.DataFrame
+    invoices: pl.DataFrame
     earlier: pl.DataFrame
 
     @classmethod
     def of(cls, ledger: Ledger) -> "History":
         booked = ledger.transfers.select("transfer_id", "booked_on")
-        return cls(ledger, credible(ledger).join(booked, on="transfer_id", maintain_order="left"))
+        return cls(
+            keyed_transfers(ledger.transfers).sort("booked_on", "transfer_id"),
+            keyed_invoices(ledger.invoices).sort("issued_on", "invoice_id"),
+            credible(ledger).join(booked, on="transfer_id", maintain_order="left"),
+        )
 
     def and_also(self, matches: pl.DataFrame) -> "History":
         """This with more matches: transfer_id, invoice_id and amount."""
-        booked = self.ledger.transfers.select("transfer_id", "booked_on")
+        booked = self.transfers.select("transfer_id", "booked_on")
         rows = matches.join(booked, on="transfer_id", maintain_order="left").select(
             pl.col(name) if name in (*matches.columns, "booked_on") else pl.lit(None, dtype).alias(name)
             for name, dtype in self.earlier.schema.items()
         )
-        return History(self.ledger, pl.concat([self.earlier, rows]))
+        return History(self.transfers, self.invoices, pl.concat([self.earlier, rows]))
 
     def between(self, first: str | None, month: str) -> pl.DataFrame:
         """The matches of transfers booked in the months from `first`, or ever, up to but without `month`."""
@@ -53,11 +60,11 @@ class History:
 
     def month(self, month: str) -> "Month":
         end, start = first_day(next_month(month)), first_day(month)
-        booked, earlier = self.ledger.transfers["booked_on"], self.between(None, month)
+        booked, earlier = self.transfers["booked_on"], self.between(None, month)
         return Month(
-            self.ledger.transfers.filter((booked >= start) & (booked < end)).sort("booked_on", "transfer_id"),
-            self.ledger.transfers.filter((booked >= start - timedelta(days=REPEATED_WITHIN)) & (booked < start)),
-            self._in_mind(start, end, earlier).sort("issued_on", "invoice_id"),
+            self.transfers.filter((booked >= start) & (booked < end)),
+            self.transfers.filter((booked >= start - timedelta(days=REPEATED_WITHIN)) & (booked < start)),
+            self._in_mind(start, end, earlier),
             earlier,
         )
 
@@ -65,16 +72,16 @@ class History:
         """The invoices issued by `end`, without those that were settled whole long before `start`."""
         paid = earlier.group_by("invoice_id").agg(paid=pl.col("amount").sum(), last=pl.col("booked_on").max())
         gone = paid.filter(pl.col("last") < start - timedelta(days=_IN_MIND)).join(
-            self.ledger.invoices.select("invoice_id", "amount"), on="invoice_id"
+            self.invoices.select("invoice_id", "amount"), on="invoice_id"
         )
         closed = gone.filter(pl.col("paid").abs() >= pl.col("amount").abs())
-        issued = self.ledger.invoices.filter(pl.col("issued_on") < end)
-        return issued.join(closed, on="invoice_id", how="anti")
+        issued = self.invoices.filter(pl.col("issued_on") < end)
+        return issued.join(closed, on="invoice_id", how="anti", maintain_order="left")
 
 
 @dataclass(frozen=True)
 class Month:
-    """A month's transfers in order of booking, those of the days before it, the invoices that somebody may have in mind by
+    """A month's keyed transfers in order of booking, those of the days before it, the invoices that one may have in mind by
     its end, and the matches of earlier transfers."""
 
     transfers: pl.DataFrame

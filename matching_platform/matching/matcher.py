@@ -23,15 +23,15 @@ from matching_platform.matching.balances import Settlements, open_amounts
 from matching_platform.matching.confidence import CLUES, Confidence, clues
 from matching_platform.matching.evidence import evidence
 from matching_platform.matching.features import CONTEXT_FEATURES, PAIR_FEATURES, Lists, Reader, World
-from matching_platform.matching.history import History, settled
+from matching_platform.matching.history import DAYS_BEFORE_ISSUE, History, settled
 from matching_platform.matching.memory import Memory
 from matching_platform.matching.scorer import Ensemble, ListScorer, best_rows, score, shares
 from matching_platform.matching.set_features import SET_FEATURES
-from matching_platform.matching.settlement import Sets, allocate, propose, set_context
+from matching_platform.matching.settlement import Sets, allocate, is_hinted, propose, set_context
 
 FORMAT: Final = 1
 # The surest settlements of a batch are taken first; each close balances that the less sure ones then no longer see.
-_ROUNDS: Final = (0.9, 0.5, 0.0)
+_ROUNDS: Final = (0.9, 0.0)
 
 # What a file that is missing, cut or of another kind raises in the libraries that read it.
 _UNREADABLE: Final = (
@@ -45,6 +45,12 @@ _UNREADABLE: Final = (
 )
 
 Progress = Callable[[str, float], None]
+
+_ANSWERS: Final = pl.Schema(
+    {"row": pl.Int64(), "confidence": pl.Float64(), "decision": pl.String(), "evidence": pl.List(pl.String())}
+)
+# `told_by_age`: the transfer pays this one invoice whole, and its title says nothing of which one it is.
+_PARTS: Final = pl.Schema({"row": pl.Int64, "invoice": pl.Int64, "amount": pl.Int64, "told_by_age": pl.Boolean})
 
 
 class ModelError(ValueError):
@@ -110,7 +116,7 @@ class Matcher:
                 memory = memory.and_also(Memory.of(settled(ledger, history.between(since, month))))
                 since = max(since or month, month)
                 before = known.settlements(known.earlier)
-                parts.append(self._settle(World.of(known.transfers, known.invoices, memory, before, known.lately)))
+                parts.append(self._settle(World(known.transfers, known.lately, known.invoices, memory, before)))
                 if not history.is_tagged(month):
                     history = history.and_also(_booked(parts[-1]))
             if progress:
@@ -124,21 +130,28 @@ class Matcher:
         day then holds the invoice that a certain payment of the tenth names.
         """
         reader, pending, taken = Reader(world), np.arange(len(world.transfers)), world.settlements
-        frames: list[pl.DataFrame] = []
+        answers, settled = [pl.DataFrame(schema=_ANSWERS)], [pl.DataFrame(schema=_PARTS)]
         for bar in chain(_ROUNDS, repeat(0.0)):
             if not len(pending):
                 break
             # At first each transfer sees the balances of its day; afterwards all that surer ones have claimed.
-            now = np.full(len(pending), len(world.transfers)) if frames else pending
+            later = len(settled) > 1
+            now = np.full(len(pending), len(world.transfers)) if later else pending
             chosen = self._choose(reader.read(pending, now, taken))
-            turn = np.argsort(-chosen.confidence, kind="stable") if frames else np.arange(len(pending))
+            turn = np.argsort(-chosen.confidence, kind="stable") if later else np.arange(len(pending))
             accept = chosen.confidence >= bar
             accept &= _fits(chosen, turn, accept, world, taken)
-            owner, pair, amount = (part[accept[chosen.allocations[0]]] for part in chosen.allocations)
-            frames.append(self._rows(world.transfers["transfer_id"].gather(pending), world, chosen, accept))
-            taken = taken.and_also(chosen.lists.pairs.invoice[pair], pending[owner], amount)
+            answers.append(self._answers(chosen, pending).filter(accept))
+            settled.append(_parts(chosen, pending, accept))
+            invoice, transfer, amount = (settled[-1][name].to_numpy() for name in ("invoice", "row", "amount"))
+            taken = taken.and_also(invoice, transfer, amount)
             pending = pending[~accept]
-        return pl.concat([pl.DataFrame(schema=PROPOSALS), *frames])
+        parts = oldest_first(pl.concat(settled), world)
+        ids = world.transfers.select("transfer_id").with_row_index("row").cast({"row": pl.Int64})
+        numbers = world.invoices.select("invoice_id").with_row_index("invoice").cast({"invoice": pl.Int64})
+        rows = pl.concat(answers).join(ids, on="row", maintain_order="left")
+        rows = rows.join(parts, on="row", how="left", maintain_order="left")
+        return rows.join(numbers, on="invoice", how="left", maintain_order="left").select(list(PROPOSALS))
 
     def _choose(self, lists: Lists) -> Chosen:
         context = torch.from_numpy(lists.context)
@@ -155,32 +168,19 @@ class Matcher:
         allocations = allocate(lists, np.arange(len(best)), sets.mask[best])
         return Chosen(lists, sets, best, rival, confidence, allocations)
 
-    def _rows(self, ids: pl.Series, world: World, chosen: Chosen, accept: Flags) -> pl.DataFrame:
-        """The proposals of the transfers `ids` [T] where `accept` bool[T] holds, a row per invoice or one with none."""
-        owner, pair, amount = chosen.allocations
-        settles = np.zeros(len(accept), bool)
-        settles[owner] = True
+    def _answers(self, chosen: Chosen, rows: Ints) -> pl.DataFrame:
+        """A row (of _ANSWERS) for each of the transfers `rows` int64[T]."""
+        settles = np.zeros(len(rows), bool)
+        settles[chosen.allocations[0]] = True
         decision = np.where(~settles, "none", np.where(chosen.confidence >= self.auto_from, "auto", "review"))
-        transfers = pl.DataFrame(
-            {
-                "row": np.arange(len(accept)),
-                "transfer_id": ids,
-                "confidence": chosen.confidence,
-                "decision": decision,
-            }
-        ).with_columns(evidence=evidence(chosen.lists, chosen.sets, chosen.best, chosen.rival))
-        allocated = pl.DataFrame(
-            {
-                "row": owner,
-                "invoice_id": world.invoices["invoice_id"].gather(chosen.lists.pairs.invoice[pair]),
-                "amount": amount,
-            }
-        )
-        accepted = transfers.filter(accept)
-        return accepted.join(allocated, on="row", how="left", maintain_order="left").select(list(PROPOSALS))
+        frame = pl.DataFrame({"row": rows, "confidence": chosen.confidence, "decision": decision})
+        return frame.with_columns(evidence=evidence(chosen.lists, chosen.sets, chosen.best, chosen.rival))
 
-    def save(self, folder: Path) -> None:
-        """Writes the model into `folder`, which must not exist yet; it appears whole or not at all."""
+    def save(self, folder: Path, costs: dict[str, float] | None = None) -> None:
+        """Writes the model into `folder`, which must not exist yet; it appears whole or not at all.
+
+        `costs`, which no two trainings share, are kept in a file of their own and join the card on loading.
+        """
         unfinished = folder.with_name(f".{folder.name}.unfinished")
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(parents=True)
@@ -199,6 +199,8 @@ class Matcher:
             "features": _fingerprint(),
         }
         (unfinished / "card.json").write_text(json.dumps(card, indent=2, sort_keys=True) + "\n")
+        if costs:
+            (unfinished / _COSTS).write_text(json.dumps(costs, indent=2) + "\n")
         unfinished.rename(folder)
 
     @classmethod
@@ -210,6 +212,8 @@ class Matcher:
                 raise ModelError(f"{folder}: the model was made by another version of the platform; train it again")
             if card["version"] != _digest(folder):
                 raise ModelError(f"{folder}: a file of the model is not as it was saved; take it from the store again")
+            if (folder / _COSTS).exists():
+                card |= json.loads((folder / _COSTS).read_text())
             calibration = json.loads((folder / "calibration.json").read_text())
             auto_from = calibration.pop("auto_from")
             calibrated = Confidence(**calibration)
@@ -235,6 +239,40 @@ def _booked(proposals: pl.DataFrame) -> pl.DataFrame:
     return proposals.filter(pl.col("decision") == "auto").select("transfer_id", "invoice_id", "amount")
 
 
+def _parts(chosen: Chosen, rows: Ints, accept: Flags) -> pl.DataFrame:
+    """What is settled (a row of _PARTS per invoice) of the transfers `rows` int64[T] where `accept` bool[T] holds."""
+    owner, pair, amount = (part[accept[chosen.allocations[0]]] for part in chosen.allocations)
+    lists = chosen.lists
+    alone = np.bincount(owner, minlength=len(rows))[owner] == 1
+    whole = (amount == lists.open[pair]) & (amount == lists.amount[owner])
+    return pl.DataFrame(
+        {
+            "row": rows[owner],
+            "invoice": lists.pairs.invoice[pair],
+            "amount": amount,
+            "told_by_age": alone & whole & ~is_hinted(lists)[pair],
+        }
+    )
+
+
+def oldest_first(parts: pl.DataFrame, world: World) -> pl.DataFrame:
+    """`parts` (rows of _PARTS) with twins in order: of invoices of one counterparty and amount that only their age tells
+    apart, the earlier payment settles the one that was due earlier."""
+    twins = ["counterparty_id", "direction", "currency", "amount"]
+    invoices = world.invoices.select("counterparty_id", "direction", "currency", "issued_on", "due_on")
+    invoices = invoices.with_row_index("invoice").cast({"invoice": pl.Int64})
+    booked = world.transfers.select("booked_on").with_row_index("row").cast({"row": pl.Int64})
+    free = parts.filter("told_by_age").join(invoices, on="invoice").join(booked, on="row").sort("row")
+    by_age = pl.col("invoice").sort_by("due_on", "issued_on", "invoice").over(twins)
+    moved = free.select("row", "booked_on", *twins, settles=by_age)
+    issued = invoices.select(settles="invoice", issued_on="issued_on")
+    known = (pl.col("issued_on") <= pl.col("booked_on").dt.offset_by(f"{DAYS_BEFORE_ISSUE}d")).all().over(twins)
+    moved = moved.join(issued, on="settles", maintain_order="left").filter(known).select("row", "settles")
+    return parts.join(moved, on="row", how="left", maintain_order="left").select(
+        "row", "amount", invoice=pl.coalesce("settles", "invoice")
+    )
+
+
 def _fits(chosen: Chosen, turn: Ints, accept: Flags, world: World, taken: Settlements) -> Flags:
     """bool[T]: whether each transfer's allocations still fit when the accepted ones are taken in the order `turn`."""
     owner, pair, amount = chosen.allocations
@@ -254,6 +292,7 @@ def _fits(chosen: Chosen, turn: Ints, accept: Flags, world: World, taken: Settle
     return fits
 
 
+_COSTS: Final = "costs.json"
 _CONTENT: Final = ("calibration.json", "memory.parquet", "rates.parquet", "weights.safetensors")
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 
 class Standardized(nn.Module):
@@ -72,10 +73,19 @@ class ListScorer(nn.Module):
 
     def forward(self, rows: Tensor, context: Tensor, ragged: Ragged) -> tuple[Tensor, Tensor]:
         standard = self.context(context)
-        read = self.read(torch.cat([self.rows(rows), standard[ragged.owner]], 1))
+        read = _spread(self.read, self.rows(rows), standard, ragged)
         pooled = torch.cat([ragged.maximum(read), ragged.mean(read)], 1)
-        logits = self.judge(torch.cat([read, pooled[ragged.owner]], 1))[:, 0]
+        logits = _spread(self.judge, read, pooled, ragged)[:, 0]
         return logits, self.nothing(torch.cat([pooled, standard], 1))[:, 0]
+
+
+def _spread(layers: nn.Sequential, rows: Tensor, of_transfer: Tensor, ragged: Ragged) -> Tensor:
+    """`layers` of each row beside its transfer's numbers; the first one reads these once a transfer, not once a row."""
+    first = layers[0]
+    assert isinstance(first, nn.Linear)
+    own, shared = first.weight.split([rows.shape[1], of_transfer.shape[1]], 1)
+    mixed = functional.linear(rows, own) + functional.linear(of_transfer, shared, first.bias)[ragged.owner]
+    return layers[1:](mixed)
 
 
 class Ensemble(nn.Module):

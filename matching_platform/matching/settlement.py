@@ -63,6 +63,12 @@ def is_named(lists: Lists) -> Flags:
     )
 
 
+def is_hinted(lists: Lists) -> Flags:
+    """Whether anything in the title points to the invoice, be it a part of its number."""
+    hints = ("digits agreeing", "bare number", "spelling above others", "on the title's dates")
+    return np.any([lists.pair[:, P[name]] > 0 for name in hints], axis=0)
+
+
 def members(mask: Ints) -> Flags:
     """bool[S, SLOTS]: which places of the candidate list each set holds."""
     return (mask[:, None] >> np.arange(SLOTS)) & 1 == 1

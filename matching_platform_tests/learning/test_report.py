@@ -62,14 +62,15 @@ def judged(right: int) -> Evaluation:
 BARE = ReportData("model-7", "2024-04", 0.995, Sides(judged(30), judged(10), None))
 FULL = replace(
     BARE,
-    test=Sides(judged(30), judged(10), judged(25)),
-    newest=Sides(judged(20), judged(10), judged(15)),
+    test=Sides(judged(30), judged(10), judged(25), judged(20)),
+    newest=Sides(judged(20), judged(10), judged(15), judged(12)),
     champion="model-6",
     verdicts=[Verdict("quality", True, "much better"), Verdict("speed", False, "3 a second")],
     sentences={"quality": "It must be better."},
     threshold=0.7,
+    costs={"training_seconds": 51.4, "candidates_per_transfer": 17.26},
     walk=pl.DataFrame(
-        [(f"2024-0{m}", side, 0.9, 0.8) for m in (1, 2, 3) for side in ("model", "rules")],
+        [(f"2024-0{m}", side, 0.9, 0.8) for m in (1, 2, 3) for side in ("model", "trees", "rules")],
         schema=["month", "side", "exact_paying", "stp_995"],
         orient="row",
     ),
@@ -127,6 +128,7 @@ def test_the_file_needs_nothing_else(data: ReportData) -> None:
         "Nobody has tagged transfers of the newest month",
         "No earlier month has been judged yet",
         "No wrong answer is at hand",
+        "How long the model learned is not known",
     ],
 )
 def test_a_section_without_data_says_so(told: str) -> None:
@@ -147,9 +149,26 @@ def test_plots_are_drawn_for_each_side() -> None:
     classes = [value for value in page.attributes["class"] if value]
     assert classes.count("line model") == 4
     assert classes.count("line champion") == 2
+    assert classes.count("line trees") == 4
     assert classes.count("line rules") == 3
     assert "chosen threshold 0.7000" in page.text
     assert "promised 99.5 %" in page.text
+
+
+def test_months_are_held_against_the_first_year() -> None:
+    walk = pl.DataFrame(
+        [("2023-06", "model", 0.95, 0.9), ("2024-05", "model", 0.97, 0.7), ("2024-06", "model", 0.1, 0.6)],
+        schema=["month", "side", "exact_paying", "stp_995"],
+        orient="row",
+    )
+    text = Page(render(replace(BARE, walk=walk))).text
+    assert "2 points below the model's first year: 94.0 %" in text
+    assert "2 points below the model's first year: 78.0 %" in text
+
+
+def test_costs_are_told() -> None:
+    text = Page(render(FULL)).text
+    assert "The model learned in 51 s. 17.3 candidate invoices are compared for each transfer." in text
 
 
 def test_what_others_wrote_is_escaped() -> None:

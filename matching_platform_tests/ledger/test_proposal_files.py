@@ -8,7 +8,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from matching_platform.ledger.money import DECIMAL, to_decimal
-from matching_platform.ledger.proposals import read_proposals, write_proposals
+from matching_platform.ledger.proposals import read_costs, read_proposals, write_proposals
 from matching_platform.ledger.schema import PROPOSALS
 from matching_platform.ledger.validation import LedgerError
 
@@ -26,6 +26,20 @@ def test_what_is_written_is_read(tmp_path: Path, frame: pl.DataFrame) -> None:
     assert pl.read_parquet_schema(path)["amount"] == DECIMAL
     assert_frame_equal(read_proposals(path), frame)
     assert [file.name for file in path.parent.iterdir()] == ["proposals.parquet"]
+
+
+@pytest.mark.parametrize("costs", [{}, {"training_seconds": 51.5, "transfers_per_second": 1200.0}])
+def test_the_file_tells_what_it_cost(tmp_path: Path, costs: dict[str, float]) -> None:
+    write_proposals(FRAME, tmp_path / "p.parquet", costs)
+    assert read_costs(tmp_path / "p.parquet") == costs
+
+
+@pytest.mark.parametrize("name", ["p.parquet", "p.csv"])
+def test_proposals_from_elsewhere_tell_no_costs(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    rows = FRAME.drop("evidence")
+    rows.write_csv(path) if name.endswith("csv") else rows.write_parquet(path)
+    assert read_costs(path) == {}
 
 
 def test_a_killed_write_leaves_the_file_before_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -276,7 +276,9 @@ FILES = ("card.json", "calibration.json", WEIGHTS, "memory.parquet", "rates.parq
         pytest.param(edited("card.json", lambda card: [card]), id="card is a list"),
         pytest.param(edited("card.json", lambda card: {k: v for k, v in card.items() if k != "folds"}), id="no folds"),
         pytest.param(edited("calibration.json", lambda _: {"bias": 0.0, "weights": {}}), id="no threshold"),
-        pytest.param(edited("calibration.json", lambda c: c | {"weights": {"stars": 1}}), id="calibration of another kind"),
+        pytest.param(
+            edited("calibration.json", lambda c: c | {"weights": {"stars": 1}}), id="calibration of another kind"
+        ),
         pytest.param(
             lambda m: pl.DataFrame({"x": [1]}).write_parquet(m / "memory.parquet"), id="memory of another kind"
         ),

@@ -7,13 +7,13 @@ from typing import Any
 import polars as pl
 import pytest
 
-from matching_platform.learning import rules
+from matching_platform.learning.baselines import rules
 from matching_platform.learning.yardstick import evaluate
 from matching_platform.ledger.months import months_between
 from matching_platform.ledger.reading import Ledger, read_file, read_ledger
 from matching_platform.ledger.schema import INVOICES, MATCHES, PROPOSALS, TRANSFERS
 
-DATA = Path(__file__).parents[3] / "shared" / "data"
+DATA = Path(__file__).parents[4] / "shared" / "data"
 
 INVOICE = {
     "direction": "sale",
