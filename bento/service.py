@@ -57,6 +57,7 @@ class MatchingService:
 
         folder = Path(os.environ.get(MODEL) or Path(__file__).parent / "model")
         self.matcher = Matcher.load(folder)
+        self.matcher.warm_up()
         packed_as = bentoml.server_context.bento_version
         self.version = folder.name if packed_as == "not available" else packed_as
         # A matching uses all cores; two at a time would only take longer.

@@ -211,8 +211,11 @@ def model(context: dg.AssetExecutionContext, config: ModelConfig, platform: Plat
     record, checkpoint = Record(platform.store, f"trainings/{key}"), platform.home / "checkpoints" / key
     last = record.last()
     if last is None:
+        started = time.perf_counter()
         version = _train(platform, read(platform.store, learned), settings, checkpoint)
-        record.append({"model": asdict(version), "train_set": asdict(learned), "settings": asdict(settings)})
+        seconds = round(time.perf_counter() - started, 1)
+        told = {"model": asdict(version), "train_set": asdict(learned), "settings": asdict(settings)}
+        record.append({**told, "training_seconds": seconds})
     else:
         version = Version(**last.payload["model"])
         context.log.info("nothing to train: %s learned from the same rows with the same settings", version)
@@ -324,13 +327,13 @@ def _training_key(learned: Version, settings: TrainingSettings) -> str:
 
 
 def _train(platform: Platform, learned: TrainSet, settings: TrainingSettings, checkpoint: Path) -> Version:
-    ledger, started = _seen(platform, learned), time.perf_counter()
+    ledger = _seen(platform, learned)
     try:
         matcher = train(_lessons(platform, learned), ledger, learned.until, settings, checkpoint=checkpoint)
     except ValueError as error:
         raise dg.Failure(str(error), allow_retries=False) from error
     with TemporaryDirectory() as folder:
-        matcher.save(Path(folder, "model"), {"training_seconds": round(time.perf_counter() - started, 1)})
+        matcher.save(Path(folder, "model"))
         return platform.store.put(MODELS, Path(folder, "model"))
 
 
@@ -366,11 +369,19 @@ def _report(
             champion=examined.champion.name if examined.champion else None,
             verdicts=examined.verdicts,
             sentences=gate.SENTENCES,
-            costs=matcher.card["figures"] | matcher.card,
+            costs=matcher.card | _trained_in(platform, examined),
             walk=_walk(platform, examined),
             mistakes=worst_mistakes(side.evaluation, side.proposals, test.truth, test.ledger),
         )
     )
+
+
+def _trained_in(platform: Platform, examined: Examined) -> dict[str, float]:
+    """The training_seconds of the model that was examined."""
+    settings = Matcher.load(platform.store.fetch(examined.model)).card["settings"]
+    last = Record(platform.store, f"trainings/{_training_key(examined.train_set, TrainingSettings(**settings))}").last()
+    seconds = last.payload.get("training_seconds") if last else None
+    return {} if seconds is None else {"training_seconds": seconds}
 
 
 def _walk(platform: Platform, examined: Examined) -> pl.DataFrame:

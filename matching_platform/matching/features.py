@@ -1,6 +1,6 @@
 """What speaks for and against each candidate: one row of numbers per pair, one per transfer, none tied to a data set."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import Final
 
@@ -158,7 +158,8 @@ class Lists:
 
     `moment` int64[T]; `open` int64[P] open balance in the invoice's currency and `converted` int64[P] in the transfer's,
     minor units; `pair` float32[P, len(PAIR_FEATURES)]; `context` float32[T, len(CONTEXT_FEATURES)]; `order` int64[P] and
-    `number_order` int64[P] the places of the invoice among its counterparty's by issue and by number.
+    `number_order` int64[P] the places of the invoice among its counterparty's by issue and by number. `closes`
+    bool[…]: whether a lone payment so many percent short of an invoice settles it whole; never beyond its end.
     """
 
     pairs: Pairs
@@ -170,6 +171,7 @@ class Lists:
     number_order: Ints
     pair: Floats
     context: Floats
+    closes: Flags = field(default_factory=lambda: np.zeros(1, bool))
 
     def of(self, rows: Ints) -> "Lists":
         """The lists of the transfers in `rows`, ascending, which hold all the pairs there are."""
@@ -343,6 +345,7 @@ class Reader:
             i.number_place[to],
             pair,
             np.zeros((0, 0), np.float32),
+            self.world.memory.closes(),
         )
         return replace(lists, context=self._context(lists, count))
 

@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from datetime import date
 from hashlib import sha256
 from itertools import chain, repeat
 from pathlib import Path
@@ -17,7 +18,7 @@ from safetensors.torch import load_file, save_file
 
 from matching_platform.ledger.months import next_month
 from matching_platform.ledger.reading import Ledger
-from matching_platform.ledger.schema import PROPOSALS
+from matching_platform.ledger.schema import PROPOSALS, TABLES
 from matching_platform.matching.arrays import Doubles, Flags, Ints
 from matching_platform.matching.balances import Settlements, open_amounts
 from matching_platform.matching.confidence import CLUES, Confidence, clues
@@ -98,6 +99,29 @@ class Matcher:
         proposals = self._settle(World.of(ordered, invoices, self.memory, history))
         place = transfers.select("transfer_id").with_row_index("place")
         return proposals.join(place, on="transfer_id").sort("place", maintain_order=True).drop("place")
+
+    def warm_up(self) -> None:
+        """Matches a made-up payment, so that the first real one does not wait for machine code."""
+        day = date(2024, 1, 1)
+        invoice: dict[str, Any] = {
+            "number": "100001",
+            "direction": "sale",
+            "counterparty_id": "c",
+            "counterparty_name": "C",
+        }
+        invoice |= {"issued_on": day, "due_on": day, "amount": 100, "currency": "EUR"}
+        transfer: dict[str, Any] = {
+            "transfer_id": "t",
+            "booked_on": day,
+            "amount": 200,
+            "currency": "EUR",
+            "direction": "in",
+        }
+        transfer |= {"counterparty_name": "C", "title": "100001"}
+        self.propose(
+            pl.DataFrame([transfer], schema=TABLES["transfers"].schema),
+            pl.DataFrame([{**invoice, "invoice_id": name} for name in "ab"], schema=TABLES["invoices"].schema),
+        )
 
     def match(self, ledger: Ledger, months: list[str] | None = None, progress: Progress | None = None) -> pl.DataFrame:
         """Proposals for the transfers booked in `months` (all without it), month by month.

@@ -6,9 +6,11 @@ Memory is counts, so it grows by adding months, merges without looking at rows a
 from dataclasses import dataclass
 from typing import Final
 
+import numpy as np
 import polars as pl
 
 from matching_platform.ledger.months import month_of
+from matching_platform.matching.arrays import Flags
 from matching_platform.matching.keys import mark
 from matching_platform.matching.text import account_key, folded, name_key, words
 
@@ -16,6 +18,7 @@ from matching_platform.matching.text import account_key, folded, name_key, words
 NOTHING: Final = ""
 _SOMETHING: Final = "+"
 _HALF_LIFE: Final = 4  # months after which a habit counts half
+MOST_SHORT: Final = 12  # percent of an invoice that a discount, a commission or a withheld tax may take
 _SHARE_STEP: Final = 100  # shares of an invoice are remembered to the hundredth
 _RATES_KEPT: Final = 40  # per currency pair; enough for a median that follows the market
 
@@ -30,7 +33,9 @@ class Memory:
     Spaces: `account` and `name` (of the payer) → counterparty id or NOTHING; `word` (of the title) → NOTHING or `+`;
     of the counterparty and each month, since habits change: `share` → hundredths of an open invoice paid, `habit` → sums
     of payments, of days after the due date, of their squares and of invoices paid at once; `identity` → its name.
-    `payout` of a payer (`a ` and his account, `n ` and his name) who pays for several counterparties at once, each month →
+    `short` of so many percent → how often a lone payment that much short of an invoice settled it `whole`, less a discount
+    or a tax withheld, or in `part`. `payout` of a payer (`a ` and his account, `n ` and his name) who pays for several
+    counterparties at once, each month →
     sums of such transfers, of their invoices' age in days, of the cut he keeps in hundredths of a percent, of the squares
     of both, and how many invoices bore a mark.
     """
@@ -78,6 +83,7 @@ class Memory:
                 _count(identities, "identity", "counterparty_id", "counterparty_name"),
                 *_habits(paid),
                 *_payouts(paid),
+                _shortfalls(paid),
             ]
         )
         return cls(_added(counts), _recent(_rates(paid)))
@@ -99,6 +105,16 @@ class Memory:
             .with_columns(month=pl.col("value").str.slice(0, 7), value=pl.col("value").str.slice(8))
             .select("key", "value", count=pl.col("count") * 2.0 ** (-months / _HALF_LIFE))
         )
+
+    def closes(self) -> Flags:
+        """bool[MOST_SHORT + 1]: whether this company's people close an invoice that is paid so many percent short, rather
+        than leave the rest open."""
+        seen = self.space("short").with_columns(pl.col("key").cast(pl.Int64))
+        balance = pl.when(pl.col("value") == "whole").then(pl.col("count")).otherwise(-pl.col("count"))
+        sums = seen.group_by("key").agg(balance=balance.sum()).sort("key")
+        out = np.zeros(MOST_SHORT + 1)
+        out[sums["key"].to_numpy()] = sums["balance"].to_numpy()
+        return out > 0
 
     def is_of(self, invoices: pl.DataFrame) -> bool:
         """Whether this memory was learned at the company whose `invoices` these are: it knows its counterparties by id
@@ -138,6 +154,16 @@ def _habits(paid: pl.DataFrame) -> list[pl.DataFrame]:
         _shaped("share", shares, "counterparty_id", when(pl.col("share")), pl.col("count")),
         *(_shaped("habit", sums, "counterparty_id", when(pl.lit(name)), pl.col(name)) for name in habits),
     ]
+
+
+def _shortfalls(paid: pl.DataFrame) -> pl.DataFrame:
+    same_currency = pl.col("invoice_currency") == pl.col("transfer_currency")
+    percent = (100 * (1 - pl.col("transfer_amount") / pl.col("invoice_amount"))).round().cast(pl.Int64)
+    alone = (pl.len().over("transfer_id") == 1) & same_currency & (pl.col("transfer_amount") < pl.col("invoice_amount"))
+    whole = pl.when(pl.col("amount") == pl.col("invoice_amount")).then(pl.lit("whole")).otherwise(pl.lit("part"))
+    short = paid.filter(alone).with_columns(percent=percent, how=whole).filter(pl.col("percent") <= MOST_SHORT)
+    counts = short.group_by("percent", "how").len("count")
+    return _shaped("short", counts, "percent", pl.col("how"), pl.col("count"))
 
 
 def _payouts(paid: pl.DataFrame) -> list[pl.DataFrame]:

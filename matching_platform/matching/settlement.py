@@ -78,7 +78,8 @@ def allocate(lists: Lists, transfer: Ints, mask: Ints) -> tuple[Ints, Ints, Ints
     """(row of the chosen set, row of the pair, amount) int64 of every invoice settled, in the invoice's currency.
 
     The whole open amount where the transfer brings it, less a discount, fee or rounding; else the invoices are settled in
-    order of issue until the money is spent. Credit notes are always netted whole. Never more than is open.
+    order of issue until the money is spent. A lone invoice is settled whole by somewhat less only where this company's
+    people do so. Credit notes are always netted whole. Never more than is open.
     """
     row, place = np.nonzero(members(mask))
     chosen = first_pairs(lists)[transfer[row]] + place
@@ -91,7 +92,9 @@ def allocate(lists: Lists, transfer: Ints, mask: Ints) -> tuple[Ints, Ints, Ints
     amount = lists.amount[transfer]
     single = np.bincount(row, minlength=len(mask)) == 1
     foreign = lists.pair[chosen, P["currency equal"]] == 0
-    whole = (total <= amount) | (_nearly(total, amount) & ~single)
+    percent = np.rint(100 * (total - amount) / np.maximum(total, 1)).astype(np.int64)
+    closed = (percent < len(lists.closes)) & lists.closes[percent.clip(0, len(lists.closes) - 1)]
+    whole = (total <= amount) | np.where(single, closed, _nearly(total, amount))
     spent = np.cumsum(converted) - converted
     first = np.r_[True, np.diff(row) != 0] if len(row) else np.zeros(0, bool)
     start = np.maximum.accumulate(np.where(first, np.arange(len(row)), 0)) if len(row) else row

@@ -57,7 +57,7 @@ _RANGE: Final = (
 )
 
 # A day or a month of its own, and no part of an invoice's number.
-_DAY: Final = r"(?:^|[^\d/-])(?:20\d\d[-./]\d{2}[-./]\d{2}|\d{2}[-./]\d{2}[-./]20\d\d)(?:\.\.|$|[^\d./-])"
+_DAY: Final = r"(?:^|[^\d/-])(?:20\d\d[-./]\d{2}[-./]\d{2}|\d{2}[-./]\d{2}[-./]20\d\d)(?:$|[^\d./-])"
 _MONTH_AND_YEAR: Final = r"(?:^|[^\d./-])((?:0?[1-9]|1[0-2])[-/.]20\d\d)(?:$|[^\d./-])"
 _YEAR_AND_MONTH: Final = r"(?:^|[^\d./-])(20\d\d[-/.](?:0[1-9]|1[0-2]))(?:$|[^\d./-])"
 
@@ -95,7 +95,9 @@ def names_range(title: pl.Expr) -> pl.Expr:
 
 def dates_named(title: pl.Expr) -> dict[str, pl.Expr]:
     """dates_from and dates_to: the first and last day that a title speaks of, or the first and last day of the one month."""
-    days = title.str.extract_all(_DAY).list.eval(_as_day(pl.element()))
+    # What stands between two days belongs to both.
+    apart = title.str.replace_all(r"[ ,;]|\.\.+", "  ")
+    days = apart.str.extract_all(_DAY).list.eval(_as_day(pl.element()))
     month = pl.concat_str(pl.lit("1-"), title.str.extract(_MONTH_AND_YEAR, 1)).str.replace_all("[./]", "-")
     month = month.str.to_date("%d-%m-%Y", strict=False)
     year = pl.concat_str(title.str.extract(_YEAR_AND_MONTH, 1), pl.lit("-1")).str.replace_all("[./]", "-")

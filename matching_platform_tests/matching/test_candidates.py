@@ -1,6 +1,8 @@
 """Rules find the pairs they are for, within their limits; the joins behind them equal plain loops."""
 
 from datetime import date
+from fractions import Fraction
+from math import ceil, floor
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from matching_platform.matching.balances import Settlements
-from matching_platform.matching.candidates import RULE_INDEX, RULES, SLOTS, Keys, Pairs, find, join, rank_within
+from matching_platform.matching.candidates import (
+    CHARGES,
+    RULE_INDEX,
+    RULES,
+    SHARES,
+    SLOTS,
+    Keys,
+    Pairs,
+    amount_key,
+    find,
+    join,
+    rank_within,
+    runs,
+    wholes,
+)
 from matching_platform_tests.matching.worlds import invoices, read, transfers
 
 ints = st.lists(st.integers(-3, 5), max_size=30)
@@ -53,6 +69,9 @@ def rules_of(pairs: Pairs, invoice: int) -> set[str]:
         ("counterparty", {"counterparty_name": "Rossi Mobili Milano"}, {"counterparty_name": "ROSSI MOBIL"}),
         ("counterparty", {"counterparty_tax_id": "525-224-84-81"}, {"title": "/VAT/1,00/IDC/5252248481/INV/x"}),
         ("amount", {"amount": 77_77}, {"amount": 77_77}),
+        ("share of the amount", {"amount": 90_01}, {"amount": 30_00}),
+        ("share of the amount", {"amount": 90_00}, {"amount": 65_00}),
+        ("counterparty named in the title", {"counterparty_name": "Rossi Mobili"}, {"title": "per ROSSI MOBILI SPA"}),
         ("amount", {"amount": 77_77, "direction": "purchase"}, {"amount": 77_77, "direction": "out"}),
     ],
 )
@@ -157,3 +176,39 @@ def test_shapes_and_finite_numbers(small_ledger: Any) -> None:
     assert np.isfinite(lists.pair).all()
     assert np.isfinite(lists.context).all()
     assert lists.pair.std(axis=0).astype(bool).mean() > 0.6, "most features tell pairs apart"
+
+
+@given(st.integers(1, 10**7))
+def test_wholes_are_the_amounts_of_which_it_is_a_share(amount: int) -> None:
+    _, found = wholes(np.array([0]), np.array([amount]))
+    for share in SHARES:
+        least, most = (Fraction(2 * amount + sign, 2) / share for sign in (-1, 1))
+        assert set(range(ceil(least), floor(most) + 1)) <= set(found.tolist())
+    for whole in found.tolist():
+        near = any(abs(whole * share - amount) <= Fraction(1, 2) for share in SHARES)
+        assert near or whole - amount in CHARGES
+
+
+opening = st.lists(st.tuples(st.integers(0, 2), st.integers(-300, 500)), max_size=14)
+
+
+@given(opening, st.lists(st.integers(1, 900), min_size=1, max_size=4))
+def test_runs_equal_a_plain_loop(rows: list[tuple[int, int]], amounts: list[int]) -> None:
+    ordered = sorted(rows, key=lambda row: row[0])
+    group, worth = np.array(ordered, np.int64).reshape(-1, 2).T.copy()
+    same, sale = np.zeros(len(group), np.int64), np.ones(len(group), bool)
+    wanted = np.sort(amount_key(np.zeros(len(amounts), np.int64), np.ones(len(amounts), bool), np.array(amounts)))
+    first, size, _ = runs(group, same, sale, worth, wanted)
+    expected = {
+        (start, stop - start)
+        for start in range(len(group))
+        for stop in range(start + 2, len(group) + 1)
+        if group[start] == group[stop - 1] and int(worth[start:stop].sum()) in amounts
+    }
+    assert set(zip(first.tolist(), size.tolist(), strict=True)) == expected
+
+
+def test_invoices_that_follow_each_other_are_found_by_their_sum() -> None:
+    owed = invoices(*({"amount": amount} for amount in (11_00, 23_00, 37_00, 53_00)))
+    pairs = read(transfers({**STRANGER, "amount": 60_00}), owed).pairs
+    assert [row for row in range(4) if "sum of a run" in rules_of(pairs, row)] == [1, 2]

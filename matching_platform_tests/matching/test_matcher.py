@@ -3,20 +3,25 @@
 import json
 import shutil
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
+from numba.core import config
 from polars.testing import assert_frame_equal
 
 from matching_platform.learning.yardstick import evaluate
 from matching_platform.ledger.months import first_day, month_of
 from matching_platform.ledger.reading import Ledger
 from matching_platform.ledger.schema import PROPOSALS
+from matching_platform.matching.compiled import ByContent
+from matching_platform.matching.features import World
 from matching_platform.matching.history import credible
-from matching_platform.matching.matcher import Matcher, ModelError
+from matching_platform.matching.matcher import Matcher, ModelError, oldest_first
+from matching_platform.matching.memory import Memory
 from matching_platform.matching.sets import LARGEST_DISCOUNT, ROUNDING
 from matching_platform_tests.matching.worlds import invoices, transfers
 
@@ -326,3 +331,33 @@ def test_the_version_names_the_content(matcher: Matcher, small_model: Path, tmp_
     )
     other.save(tmp_path / "other")
     assert Matcher.load(tmp_path / "other").card["version"] != matcher.card["version"]
+
+
+def test_of_twins_the_earlier_payment_settles_the_older() -> None:
+    owed = invoices(
+        {"due_on": date(2024, 5, 20)}, {"due_on": date(2024, 5, 10)}, {"amount": 7_00}, {"due_on": date(2024, 5, 15)}
+    )
+    world = World.of(transfers(*({"booked_on": date(2024, 5, day)} for day in (17, 18, 19, 20))), owed, Memory.empty())
+    rows = [(0, 0, 100_00, True), (1, 1, 100_00, True), (2, 2, 7_00, True), (3, 3, 100_00, False)]
+    parts = pl.DataFrame(rows, schema=["row", "invoice", "amount", "told_by_age"], orient="row")
+    assert oldest_first(parts, world)["invoice"].to_list() == [1, 0, 2, 3]
+
+
+def test_no_twin_is_settled_before_it_was_issued() -> None:
+    late = {"issued_on": date(2024, 5, 28), "due_on": date(2024, 5, 29)}
+    owed = invoices({"issued_on": date(2024, 5, 1), "due_on": date(2024, 5, 30)}, late)
+    world = World.of(transfers(*({"booked_on": date(2024, 5, day)} for day in (3, 30))), owed, Memory.empty())
+    rows = [(0, 0, 100_00, True), (1, 1, 100_00, True)]
+    parts = pl.DataFrame(rows, schema=["row", "invoice", "amount", "told_by_age"], orient="row")
+    assert oldest_first(parts, world)["invoice"].to_list() == [0, 1]
+
+
+def test_machine_code_is_kept_by_what_the_source_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(config, "CACHE_DIR", str(tmp_path / "cache"))
+    places = []
+    for folder, text in (("a", "one"), ("b", "one"), ("c", "two")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "same.py").write_text(text)
+        places.append(ByContent(by_row, str(tmp_path / folder / "same.py")).get_cache_path())
+    assert places[0] == places[1] != places[2]
+    assert all(place.startswith(str(tmp_path / "cache")) for place in places)

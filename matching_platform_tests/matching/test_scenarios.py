@@ -157,3 +157,28 @@ def test_a_settlement_goes_on_with_the_next_month(matcher: Matcher) -> None:
         pl.DataFrame([("t1", "i1", WORTH[1], date(2024, 5, 20))], schema=MATCHES.schema, orient="row"),
     )
     assert matcher.match(ledger, ["2024-06"])["invoice_id"].to_list() == [None]
+
+
+RENT = {"amount": 512_40, "title": "", "counterparty_name": "J. ZIELINSKI", "counterparty_account": "PL77001122334455"}
+
+
+@pytest.mark.parametrize(("corrected", "expected"), [("i1", "i3"), ("i2", "i4")])
+def test_last_months_correction_changes_this_months_proposal(matcher: Matcher, corrected: str, expected: str) -> None:
+    """A stranger pays an amount that two customers owe, every month; whose it is, a person said in May."""
+    customers = [{"counterparty_id": f"c{n}", "counterparty_name": name} for n, name in ((1, "Alfa"), (2, "Omikron"))]
+    months = [{"issued_on": date(2024, month, 3), "due_on": date(2024, month, 17)} for month in (5, 6)]
+    account = {"amount": RENT["amount"], "counterparty_account": None}
+    owed = [{**account, **customer, **month} for month in months for customer in customers]
+    paid = transfers(*({**RENT, "booked_on": date(2024, month, 17)} for month in (5, 6)))
+    tag = pl.DataFrame([("t1", corrected, RENT["amount"], date(2024, 5, 28))], schema=MATCHES.schema, orient="row")
+    proposals = matcher.match(Ledger(invoices(*owed), paid, tag), ["2024-06"])
+    assert proposals["invoice_id"].to_list() == [expected]
+
+
+def test_what_was_booked_unattended_is_settled_at_a_company_that_tags_nothing_yet(matcher: Matcher) -> None:
+    named = {"title": "za FV/2024/05/0127", "amount": WORTH[1]}
+    paid = transfers({**named, "booked_on": date(2024, 5, 20)}, {**named, "booked_on": date(2024, 7, 2)})
+    ledger = Ledger(invoices(*OPEN), paid, pl.DataFrame(schema=MATCHES.schema))
+    first, second = matcher.match(ledger).sort("transfer_id").select("invoice_id", "decision").iter_rows()
+    assert first == ("i2", "auto")
+    assert second[0] != "i2"

@@ -168,3 +168,20 @@ def test_no_set_spends_more_than_there_is(owed: list[int], brought: list[int], s
     assert (spent <= limit + np.maximum(limit * LARGEST_DISCOUNT, ROUNDING)).all()
     exact = np.bincount(row, still_open, len(sets.mask)) == limit
     assert (spent[exact] == limit[exact]).all()
+
+
+@pytest.mark.parametrize(
+    ("brought", "closes", "expected"),
+    [
+        pytest.param(98_00, [], 98_00, id="the rest stays open"),
+        pytest.param(98_00, [2], 100_00, id="two percent short is closed here"),
+        pytest.param(98_00, [3], 98_00, id="three percent are, two are not"),
+        pytest.param(50_00, [2], 50_00, id="a part payment"),
+    ],
+)
+def test_what_is_short_is_closed_where_people_do_so(brought: int, closes: list[int], expected: int) -> None:
+    counts = [{"space": "short", "key": str(percent), "value": "whole", "count": 3.0} for percent in closes]
+    memory = Memory.empty()
+    learned = Memory(pl.concat([memory.counts, pl.DataFrame(counts, schema=memory.counts.schema)]), memory.rates)
+    lists = read(transfers({"amount": brought}), invoices({"amount": 100_00}), learned)
+    assert allocated(lists, {0}) == {0: expected}

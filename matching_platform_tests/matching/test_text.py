@@ -186,3 +186,23 @@ def test_deletions_drop_each_digit_once(numbers: list[str]) -> None:
     keys = pl.Series([int("1" + number) for number in numbers], dtype=pl.Int64).to_numpy()
     found = sorted(key for part in deletions(keys, 6) for key in part.tolist())
     assert found == sorted(int("1" + number[:at] + number[at + 1 :]) for number in numbers for at in range(6))
+
+
+@pytest.mark.parametrize(
+    ("title", "first", "last"),
+    [
+        pytest.param("PAYOUT 2024-02-29..2024-03-02", "2024-02-29", "2024-03-02", id="from and to"),
+        pytest.param("SETTLEMENT 01.03.2024 - 03.03.2024", "2024-03-01", "2024-03-03", id="the day first"),
+        pytest.param("PAYOUT 2024-03-02", "2024-03-02", "2024-03-02", id="one day"),
+        pytest.param("ZA 02/2024", "2024-02-01", "2024-02-29", id="a month"),
+        pytest.param("USLUGI 2024-02", "2024-02-01", "2024-02-29", id="a month, the year first"),
+        pytest.param("FV/2024/03/0123", None, None, id="a number that begins like a month"),
+        pytest.param("604/2024", None, None, id="a number that ends like a month"),
+        pytest.param("FA/2024/08/3012", None, None, id="a number that begins like a day"),
+        pytest.param("2024-02-31", None, None, id="no such day"),
+        pytest.param("", None, None, id="nothing"),
+    ],
+)
+def test_days_of_which_a_title_speaks(title: str, first: str | None, last: str | None) -> None:
+    found = pl.DataFrame({"title": [title]}).select(**text.dates_named(pl.col("title")))
+    assert [None if day is None else day.isoformat() for day in found.row(0)] == [first, last]
