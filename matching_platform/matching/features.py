@@ -530,7 +530,7 @@ def _marked(marks: pl.Series, known: pl.Series) -> Keys:
 def _month_of(transfers: pl.DataFrame) -> str:
     """The month in which a batch begins; any, where it is empty."""
     first = transfers["booked_on"].min()
-    return first.strftime("%Y-%m") if isinstance(first, date) else "2000-01"
+    return first.isoformat()[:7] if isinstance(first, date) else "2000-01"
 
 
 def _best_other(group: Ints, value: Floats) -> Floats:

@@ -2,7 +2,9 @@
 
 import json
 import shutil
+from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import date
 from hashlib import sha256
@@ -32,6 +34,8 @@ from matching_platform.matching.settlement import Sets, allocate, is_hinted, pro
 
 FORMAT: Final = 1
 # The surest settlements of a batch are taken first; each close balances that the less sure ones then no longer see.
+# Months that people tagged do not wait for each other; while one is in Python, another's arrays are worked on.
+_MONTHS_AT_ONCE: Final = 2
 _ROUNDS: Final = (0.9, 0.0)
 
 # What a file that is missing, cut or of another kind raises in the libraries that read it.
@@ -134,17 +138,29 @@ class Matcher:
         history, memory = History.of(ledger), self.memory
         since = next_month(self.card["trained_until"]) if memory.is_of(ledger.invoices) else None
         parts = [pl.DataFrame(schema=PROPOSALS)]
-        for done, month in enumerate(wanted):
-            known = history.month(month)
-            if len(known.transfers):
+        with ThreadPoolExecutor(_MONTHS_AT_ONCE) as pool:
+            under_way: deque[tuple[str, Future[pl.DataFrame]]] = deque()
+
+            def finish(until: int) -> None:
+                while len(under_way) > until:
+                    month, proposals = under_way.popleft()
+                    parts.append(proposals.result())
+                    if progress:
+                        progress(month, (len(parts) - 1) / len(wanted))
+
+            for month in wanted:
+                known = history.month(month)
                 memory = memory.and_also(Memory.of(settled(ledger, history.between(since, month))))
                 since = max(since or month, month)
                 before = known.settlements(known.earlier)
-                parts.append(self._settle(World(known.transfers, known.lately, known.invoices, memory, before)))
-                if not history.is_tagged(month):
+                world = World(known.transfers, known.lately, known.invoices, memory, before)
+                under_way.append((month, pool.submit(self._settle, world)))
+                if history.is_tagged(month):
+                    finish(_MONTHS_AT_ONCE - 1)
+                else:
+                    finish(0)
                     history = history.and_also(_booked(parts[-1]))
-            if progress:
-                progress(month, (done + 1) / len(wanted))
+            finish(0)
         return pl.concat(parts)
 
     def _settle(self, world: World) -> pl.DataFrame:
