@@ -52,9 +52,9 @@ RULES: Final = (
     Rule("number", "digits", "number", 30, worth=12),
     Rule("reference", "digits", "reference", 30, worth=12),
     Rule("number without zeros", "digits without zeros", "number without zeros", 30, worth=12),
-    Rule("number, a digit missing", "digits, one missing", "number less one", 10, worth=5),
-    Rule("number, a digit too many", "digits less one", "number", 10, worth=5),
-    Rule("number, a digit wrong", "digits less one", "number less one", 10, worth=5),
+    Rule("number, a digit missing", "digits, one missing", "less one", 10, worth=5),
+    Rule("number, a digit too many", "digits less one", "number or reference", 10, worth=5),
+    Rule("number, a digit wrong", "digits less one", "less one", 10, worth=5),
     Rule("counterparty", "payer", "counterparty", 60, worth=6),
     Rule("counterparty of a number named", "named", "counterparty", 60, worth=3),
     Rule("payout of a collector", "collected", "mark", 60, worth=5),
@@ -176,20 +176,18 @@ def _spelled_out(digits: Digits, lengths: set[int], numbers: Ints) -> Flags:
     return np.cumsum(change[:-1]) > 0
 
 
-def number_keys(numbers: pl.Series) -> dict[str, Keys]:
-    """The key spaces of invoice numbers."""
+def number_keys(numbers: pl.Series, references: pl.Series) -> dict[str, Keys]:
+    """The key spaces of invoice numbers and machine references; both are mistyped alike."""
     digits = Digits.of(numbers)
-    whole = _wholes(digits)
+    number, reference = _wholes(digits), _wholes(Digits.of(references))
+    both = Keys.joined([number, reference])
     return {
-        "number": whole.ascending(),
+        "number": number.ascending(),
+        "reference": reference.ascending(),
         "number without zeros": _wholes(digits.without_leading_zeros()).ascending(),
-        "number less one": _less_one(whole).ascending(),
+        "number or reference": both.ascending(),
+        "less one": _less_one(both).ascending(),
     }
-
-
-def reference_keys(references: pl.Series) -> Keys:
-    """The key space of machine references."""
-    return _wholes(Digits.of(references)).ascending()
 
 
 def wholes(row: Ints, amount: Ints) -> tuple[Ints, Ints]:

@@ -270,8 +270,7 @@ class Reader:
         invoices, columns = self.world.invoices, self._invoice
         every = np.arange(len(invoices))
         return {
-            **candidates.number_keys(invoices["number"]),
-            "reference": candidates.reference_keys(invoices["reference"]),
+            **candidates.number_keys(invoices["number"], invoices["reference"]),
             "counterparty": Keys.of(every, columns.counterparty).ascending(),
             "mark": _marked(invoices["mark"], self._collectors.mark).ascending(),
         }
@@ -302,7 +301,7 @@ class Reader:
         whole_row, whole = candidates.wholes(every, columns.amount)
         spaces = [self._invoice_keys[space] for space in ("number", "number without zeros", "reference")]
         lengths = {int(n) for keys in spaces for n in np.unique(np.abs(keys.weight))}
-        numbers = np.union1d(self._invoice_keys["number"].key, self._invoice_keys["reference"].key)
+        numbers = self._invoice_keys["number or reference"].key
         return {
             **candidates.title_keys(transfers["written"], lengths, numbers),
             "payer": Keys.of(self._payer_of["row"].to_numpy(), self._payer_of["counterparty"].to_numpy()),

@@ -12,15 +12,15 @@ from matching_platform.matching.text import Digits, deletions, folded
 RULES = {
     "exact": ("digits", "number"),
     "zeros": ("digits without zeros", "number without zeros"),
-    "missing": ("digits, one missing", "number less one"),
-    "extra": ("digits less one", "number"),
-    "wrong": ("digits less one", "number less one"),
+    "missing": ("digits, one missing", "less one"),
+    "extra": ("digits less one", "number or reference"),
+    "wrong": ("digits less one", "less one"),
 }
 
 
 def rules_that_find(number: str, title: str) -> set[str]:
     """The rules by which `title` names the invoice `number`."""
-    invoices = number_keys(pl.Series([number]))
+    invoices = number_keys(pl.Series([number]), pl.Series([None], dtype=pl.String))
     lengths = {int(n) for name in ("number", "number without zeros") for n in abs(invoices[name].weight)}
     written = pl.select(text.remittance(folded(pl.lit(title)))).to_series()
     transfers = title_keys(written, lengths, invoices["number"].key)
