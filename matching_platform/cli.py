@@ -163,7 +163,9 @@ def tune(
         except TooLittleError as error:
             raise UsageError(f"{data}: {error}") from error
     out.print(_trials(found.trials))
-    best = Table("setting", "default", "best", title=f"Score {found.given_score:.4f} → {found.score:.4f}")
+    low, high = (100 * bound for bound in found.gain)
+    score = f"Score {found.given_score:.4f} → {found.score:.4f}, 95 % interval {low:+.1f} to {high:+.1f} points"
+    best = Table("setting", "default", "best", title=score)
     for name in SPACE:
         best.add_row(name, *(_cell(getattr(one, name)) for one in (given, found.best)))
     out.print(best)

@@ -28,7 +28,7 @@ from matching_platform.learning.walk import up_to
 from matching_platform.learning.yardstick import Evaluation, evaluate
 from matching_platform.ledger.months import month_of
 from matching_platform.ledger.reading import Ledger
-from matching_platform.matching.arrays import Ints
+from matching_platform.matching.arrays import Doubles, Ints
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,8 @@ class Budget:
 class Found:
     """The outcome of a study.
 
-    `best` scored `score`, and the settings as given `given_score`; of equals the earlier one is best.
+    `best` scored `score`, and the settings as given `given_score`; of equals the earlier one is best. `gain` is the 95 %
+    interval of the difference by chance in the transfers judged; that the best of many was chosen comes on top of it.
     `trials` has a row per finished trial: trial (0: as given), state ('complete' or 'pruned'), score, stp_995 and
     exact_paying (null where pruned), seconds, and a column per field of SPACE.
     """
@@ -91,6 +92,7 @@ class Found:
     best: TrainingSettings
     score: float
     given_score: float
+    gain: tuple[float, float]
     trials: pl.DataFrame
 
 
@@ -155,7 +157,7 @@ def search(
 ) -> Found:
     """Looks for better `settings` in SPACE; the other fields stay as they are.
 
-    `examples` are labelled pairs by month and `ledger` what may be known, as for `train`; see `score` for what is best.
+    `examples` are labelled pairs by month and `ledger` what may be known, as for `train`; see `scores` for what is best.
     The study in `folder` survives a kill at any moment: a search with the same data goes on where it was, to the same
     trials that it would have come to. One search at a time works there; others wait. TooLittleError where there are less
     than two tagged months, or too few transfers in them; StudyError where what lies in `folder` is damaged.
@@ -211,7 +213,7 @@ def _try(study: optuna.Study, course: _Course, settings: TrainingSettings, check
     drawn = replace(settings, **fields)
     *cheap, whole = course.rungs
     for rung, months in enumerate(cheap):
-        trial.report(score(course.judge(months, drawn, checkpoint, tell).outcomes), rung)
+        trial.report(float(scores(course.judge(months, drawn, checkpoint, tell).outcomes).mean()), rung)
         if trial.should_prune():
             study.tell(trial, state=TrialState.PRUNED)
             break
@@ -219,15 +221,17 @@ def _try(study: optuna.Study, course: _Course, settings: TrainingSettings, check
         judged = course.judge(whole, drawn, checkpoint, tell)
         for name in _SHOWN:
             trial.set_user_attr(name, judged.figures[name])
-        study.tell(trial, score(judged.outcomes))
+        drawn_scores = scores(judged.outcomes)
+        trial.set_user_attr("scores", drawn_scores.tolist())
+        study.tell(trial, float(drawn_scores.mean()))
     shutil.rmtree(checkpoint, ignore_errors=True)
 
 
-def score(outcomes: pl.DataFrame) -> float:
-    """How good the outcomes of a yardstick's evaluation are: the mean of exact_paying and of the expected stp_995.
+def scores(outcomes: pl.DataFrame) -> Doubles:
+    """float64[200]: how good the outcomes of an evaluation are, the mean of stp_995 and exact_paying, in draws of transfers.
 
-    Expected, because a single mistake among the surest moves stp_995 by tens of points: it is the mean over 200 draws of
-    as many transfers, the same draws for the same transfers (bagging: Breiman, 1996).
+    The score is the mean of these: a single mistake among the surest moves stp_995 itself by tens of points (bagging:
+    Breiman, 1996). The draws are the same for the same transfers, so that two trials can be compared draw by draw.
     """
     rows = outcomes.sort("transfer_id")
     paying, exact, booked = (rows[name].to_numpy() for name in ("paying", "exact", "booked"))
@@ -235,13 +239,13 @@ def score(outcomes: pl.DataFrame) -> float:
     surest = surest[booked[surest]]
     last = np.flatnonzero(np.diff(rows["confidence"].to_numpy()[surest], append=-1.0))  # equals are booked together
 
-    def straight_through(drawn: Ints) -> float:
+    def score(drawn: Ints) -> float:
         paid, right, all_booked = (np.cumsum((drawn * flags)[surest])[last] for flags in (paying, exact, booked))
-        return float(paid[right >= _PRECISION * all_booked].max(initial=0) / max(1, (drawn * paying).sum()))
+        straight_through = paid[right >= _PRECISION * all_booked].max(initial=0)
+        return float(straight_through + drawn[exact & paying].sum()) / 2 / max(1, drawn[paying].sum())
 
     random, even = np.random.default_rng(0), np.full(rows.height, 1 / rows.height)
-    expected = np.mean([straight_through(random.multinomial(rows.height, even)) for _ in range(_DRAWS)])
-    return float(expected + (exact & paying).sum() / max(1, paying.sum())) / 2
+    return np.array([score(random.multinomial(rows.height, even)) for _ in range(_DRAWS)])
 
 
 def _finished(study: optuna.Study) -> list[FrozenTrial]:
@@ -266,9 +270,11 @@ def _found(study: optuna.Study, settings: TrainingSettings) -> Found:
         }
         for number, trial in enumerate(_finished(study))
     ]
+    low, high = np.quantile(np.subtract(*(trial.user_attrs["scores"] for trial in (best, complete[0]))), [0.025, 0.975])
     return Found(
         best=replace(settings, **best.params),
         score=float(best.value or 0.0),
         given_score=float(complete[0].value or 0.0),
+        gain=(float(low), float(high)),
         trials=pl.DataFrame(rows, infer_schema_length=None),
     )

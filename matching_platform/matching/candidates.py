@@ -60,7 +60,7 @@ RULES: Final = (
     Rule("payout of a collector", "collected", "mark", 60, worth=5),
     Rule("counterparty named in the title", "written name", "counterparty", 40, worth=3),
     Rule("amount", "amount", "open amount", 8, worth=8),
-    Rule("share of the amount", "whole", "open amount", 6, worth=5),
+    Rule("share of the amount", "whole", "open amount", 8, worth=7),
     Rule("sum of a run", "run", "run", 32, worth=8),
 )
 RULE_INDEX: Final = {rule.name: index for index, rule in enumerate(RULES)}

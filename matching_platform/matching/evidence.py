@@ -28,6 +28,7 @@ _STATEMENTS: Final[tuple[_Statement, ...]] = (
         "amount is {} % of what is open: a part payment, discount or fee",
         ("percent",),
     ),
+    (_SINGLE & ~_EXACT & (pl.col("an agreed share") > 0), "that is a share people agree on, to the cent", ()),
     (
         _PAYS & (pl.col("amount above sum") > 0) & (pl.col("sum within rounding") == 0),
         "against: amount is more than what is open",
@@ -38,6 +39,10 @@ _STATEMENTS: Final[tuple[_Statement, ...]] = (
     (_PAYS & (pl.col("named") == 0), "against: title names none of the invoices", ()),
     (_PAYS & (pl.col("inside range") > 0), "{} of them lie inside the range that the title gives", ("inside range",)),
     (_PAYS & (pl.col("left out") > 0), "against: title names {} more that are left out", ("left out",)),
+    (_PAYS & (pl.col("name in the title") > 0), "title says the counterparty's name", ()),
+    (_PAYS & (pl.col("collected") > 0), "this payer collects for many, and {} of them bear his mark", ("collected",)),
+    (_PAYS & (pl.col("issued after booking") > 0), "against: issued after the payment was booked", ()),
+    (_PAYS & (pl.col("older twins") > 0), "against: {} older invoices of the same amount stay open", ("older twins",)),
     (_PAYS & (pl.col("account known") > 0), "account is known to be the counterparty's", ()),
     (_PAYS & (pl.col("name known") > 0), "payer's name is the counterparty's", ()),
     (
@@ -108,6 +113,9 @@ def _facts(lists: Lists, sets: Sets, best: Ints) -> pl.DataFrame:
             **{name: chosen[name] for name in ("single", "sum equals amount", "sum within rounding")},
             **{name: chosen[name] for name in ("amount below sum", "amount above sum", "foreign")},
             **{name: np.expm1(chosen[name]) for name in ("credit notes", "equal sums")},
+            **{name: chosen[name] for name in ("an agreed share", "name in the title", "issued after booking")},
+            "collected": np.expm1(chosen["members of a payout"]),
+            "older twins": np.expm1(chosen["older twins left out"]),
             "invoices": inside.sum(1),
             "percent": 100 * np.exp(chosen["amount ratio"]),
             "named": np.expm1(chosen["named members"]),

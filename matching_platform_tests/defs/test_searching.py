@@ -5,6 +5,7 @@ from dataclasses import asdict, replace
 from itertools import count
 
 import dagster as dg
+import numpy as np
 import polars as pl
 import pytest
 
@@ -76,8 +77,8 @@ def test_a_model_that_is_good_enough_is_left_alone(world: World) -> None:
 def test_quality_that_is_missed_is_searched_for_once_before_people_are_told(
     world: World, monkeypatch: pytest.MonkeyPatch, better: bool
 ) -> None:
-    scores = count(0.5, 0.1 if better else -0.1)
-    monkeypatch.setattr(tuning, "score", lambda outcomes: next(scores))
+    judged = count(0.5, 0.1 if better else -0.1)
+    monkeypatch.setattr(tuning, "scores", lambda outcomes: np.full(2, next(judged)))
     assert world.make("champion").success
     matches = world.platform.warehouse.read_month("matches", MONTHS[0])
     world.platform.warehouse.write_month("matches", MONTHS[0], matches.head(matches.height - 4))

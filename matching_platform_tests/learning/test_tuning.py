@@ -11,7 +11,7 @@ import pytest
 
 from matching_platform.learning import tuning
 from matching_platform.learning.training import TooLittleError, TrainingSettings
-from matching_platform.learning.tuning import SPACE, Budget, Found, Span, StudyError, score, search
+from matching_platform.learning.tuning import SPACE, Budget, Found, Span, StudyError, scores, search
 from matching_platform.learning.walk import Learner
 from matching_platform.learning.yardstick import Evaluation
 from matching_platform.ledger.months import month_of
@@ -185,13 +185,13 @@ def judgement(surest_first: list[str]) -> Evaluation:
 )
 def test_a_score_is_half_straight_through_and_half_exactness(surest_first: list[str], low: float, high: float) -> None:
     outcomes = judgement(surest_first).outcomes
-    assert low - 1e-9 <= score(outcomes) <= high + 1e-9
-    assert score(outcomes.reverse()) == score(outcomes)
+    assert low - 1e-9 <= scores(outcomes).mean() <= high + 1e-9
+    assert (scores(outcomes.reverse()) == scores(outcomes)).all()
 
 
 def test_equal_confidences_are_booked_together() -> None:
     outcomes = judgement(["exact"] * 50 + ["wrong"] * 50).outcomes
-    assert score(outcomes.with_columns(confidence=pl.lit(0.9))) == 0.25
+    assert scores(outcomes.with_columns(confidence=pl.lit(0.9))).mean() == pytest.approx(0.25, abs=0.01)
 
 
 @pytest.fixture
@@ -220,6 +220,7 @@ def test_what_falls_behind_is_pruned_and_the_best_is_found(
     assert [months for months, _ in judged].count(4) == complete.height
     assert found.best.hidden == complete["hidden"].max() > 50
     assert found.score == complete["score"].max() > found.given_score
+    assert 0 < found.gain[0] < found.score - found.given_score < found.gain[1]
     assert asdict(found.best).keys() == asdict(given).keys()
 
 
@@ -232,7 +233,7 @@ def test_of_equals_the_settings_as_given_are_best(
 ) -> None:
     monkeypatch.setattr(tuning._Course, "judge", lambda *_: judgement(["exact", "wrong"]))
     found = search(examples, ledger, QUICK, Budget(4, 10), tmp_path)
-    assert (found.best, found.score) == (QUICK, found.given_score)
+    assert (found.best, found.score, found.gain) == (QUICK, found.given_score, (0.0, 0.0))
 
 
 def test_a_search_keeps_to_its_minutes(
