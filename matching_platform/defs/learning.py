@@ -74,7 +74,7 @@ _FIRST_MONTHS: Final = MONTHS.get_partition_keys()[: SETTINGS.split_months]
     automation_condition=EVERY_MONTH,
     group_name="learning",
     kinds={"polars", "parquet"},
-    code_version="1",
+    code_version="2",
 )
 def labelled_pairs(context: dg.AssetExecutionContext, platform: PlatformParam) -> dg.MaterializeResult:
     months = sorted(context.partition_keys)

@@ -24,7 +24,7 @@ from matching_platform.store.record import LostRaceError, Record
 from matching_platform.store.versions import Version
 
 # Part of what a model, or a search, is known by: raise it where the same data and settings shall give another model.
-TRAINING: Final = "1"
+TRAINING: Final = "2"
 RECORD: Final = "searches"
 TABLE: Final = "search_trials"
 
