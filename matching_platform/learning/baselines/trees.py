@@ -77,13 +77,18 @@ class Trees:
         memory = self.memory.and_also(Memory.of(settled(ledger, history.between(since, month))))
         return World(known.transfers, known.lately, known.invoices, memory, known.settlements(known.earlier))
 
+    def _chances(self, lists: Lists) -> Doubles:
+        """How likely each pair float64[P] is one that was paid."""
+        rows = _rows(lists)
+        return np.asarray(self.classifier.predict_proba(rows)[:, 1]) if len(rows) else np.zeros(0)
+
     def _settle(self, world: World) -> pl.DataFrame:
         """The surest take what they claim; whoever claims more than they leave open looks again."""
         reader, taken, parts = Reader(world), world.settlements, [pl.DataFrame(schema=PROPOSALS)]
         moment = pending = np.arange(len(world.transfers))
         while len(pending):
             lists = reader.read(pending, moment, taken)
-            mask, confidence, found = _chosen(lists, self.classifier.predict_proba(_rows(lists))[:, 1])
+            mask, confidence, found = _chosen(lists, self._chances(lists))
             owner, pair, amount = allocate(lists, np.arange(len(pending)), mask)
             invoice = lists.pairs.invoice[pair]
             fits = _fits(owner, invoice, amount, lists.open[pair], confidence)

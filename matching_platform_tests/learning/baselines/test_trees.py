@@ -88,3 +88,8 @@ def test_the_likeliest_sum(worth: list[int], odds: list[float], amount: int, exp
         np.array([amount]),
     )
     assert np.flatnonzero(found[0]).tolist() == expected
+
+
+def test_transfers_without_any_candidate_settle_nothing(trees: Trees, small_ledger: Ledger, judged: list[str]) -> None:
+    nothing_owed = Ledger(small_ledger.invoices.clear(), small_ledger.transfers, small_ledger.matches.clear())
+    assert set(trees.match(nothing_owed, judged)["decision"]) == {"none"}
