@@ -114,8 +114,9 @@ def train(
 def _folds(data: Examples, settings: TrainingSettings) -> Ints:
     """The fold of each transfer: whole months, every third one, so that each is judged as one that nobody has seen; where
     there are too few months, transfers by chance."""
-    if len(np.unique(data.month)) >= 2 * settings.folds:
-        return data.month % settings.folds
+    months, place = np.unique(data.month, return_inverse=True)
+    if len(months) >= 2 * settings.folds:
+        return place % settings.folds
     return data.transfer_id.hash(seed=settings.seed).to_numpy() % settings.folds
 
 

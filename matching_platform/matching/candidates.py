@@ -1,6 +1,6 @@
 """Which invoices a transfer may pay: rules as data, each a name, two key spaces and a limit, read as one join of arrays."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final
@@ -30,6 +30,7 @@ SHARES: Final = (
     Fraction(3, 4),
 )
 CHARGES: Final = tuple(100 * units for units in (5, 10, 15, 20, 25, 30, 40, 50))  # minor units; what banks deduct
+_PAIRS_AT_ONCE: Final = 2_000_000  # some hundred bytes each while a rule is read
 _LONGEST_RUN: Final = 16  # invoices
 CURRENCY_SPAN: Final = 1024  # above every code of a currency
 
@@ -290,20 +291,11 @@ def find(
     size = 1 + max((int(keys.row.max(initial=-1)) for keys in invoice_keys.values()), default=0)
     codes, weights, rules = [], [], []
     for index, rule in enumerate(RULES):
-        left, right = transfer_keys[rule.transfer_key], invoice_keys[rule.invoice_key]
-        at_left, at_right = join(left.key, right.key)
-        transfer, invoice = left.row[at_left], right.row[at_right]
-        weight = np.where(np.abs(left.weight[at_left]) > 0, left.weight[at_left], right.weight[at_right])
-        keep = allowed(rule, transfer, invoice)
-        code, weight = _distinct(transfer[keep] * size + invoice[keep], weight[keep])
-        many = np.flatnonzero(np.bincount(code // size, minlength=1)[code // size] > rule.limit)
-        if len(many):
-            transfer, invoice = code[many] // size, code[many] % size
-            over = rank_within(transfer, -np.abs(weight[many]), preference(transfer, invoice)) >= rule.limit
-            code, weight = np.delete(code, many[over]), np.delete(weight, many[over])
-        codes.append(code)
-        weights.append(weight)
-        rules.append(np.full(len(code), index))
+        for left in _portions(transfer_keys[rule.transfer_key], invoice_keys[rule.invoice_key]):
+            code, weight = _found_by(rule, left, invoice_keys[rule.invoice_key], size, allowed, preference)
+            codes.append(code)
+            weights.append(weight)
+            rules.append(np.full(len(code), index))
     code, position = np.unique(np.concatenate(codes), return_inverse=True)
     found = np.zeros((len(code), len(RULES)), np.float32)
     found[position, np.concatenate(rules)] = np.concatenate(weights)
@@ -315,6 +307,40 @@ def find(
         transfer = pairs.transfer[many]
         keep[many] = rank_within(transfer, -worth, preference(transfer, pairs.invoice[many])) < SLOTS
     return pairs.take(keep)
+
+
+def _portions(left: Keys, right: Keys) -> Iterator[Keys]:
+    """`left` by whole transfers, as many at once as make no more pairs than memory bears."""
+    count = np.searchsorted(right.key, left.key, "right") - np.searchsorted(right.key, left.key, "left")
+    if count.sum() <= _PAIRS_AT_ONCE:
+        yield left
+        return
+    of_transfer = np.bincount(left.row, count)
+    portion = (np.cumsum(of_transfer) // _PAIRS_AT_ONCE)[left.row]
+    for number in np.unique(portion):
+        yield left.take(portion == number)
+
+
+def _found_by(
+    rule: Rule,
+    left: Keys,
+    right: Keys,
+    size: int,
+    allowed: Callable[[Rule, Ints, Ints], Flags],
+    preference: Callable[[Ints, Ints], npt.NDArray[np.float32]],
+) -> tuple[Ints, npt.NDArray[np.float32]]:
+    """(transfer · size + invoice, weight) of the pairs that one rule finds, within its limit."""
+    at_left, at_right = join(left.key, right.key)
+    transfer, invoice = left.row[at_left], right.row[at_right]
+    weight = np.where(np.abs(left.weight[at_left]) > 0, left.weight[at_left], right.weight[at_right])
+    keep = allowed(rule, transfer, invoice)
+    code, weight = _distinct(transfer[keep] * size + invoice[keep], weight[keep])
+    many = np.flatnonzero(np.bincount(code // size, minlength=1)[code // size] > rule.limit)
+    if len(many):
+        transfer, invoice = code[many] // size, code[many] % size
+        over = rank_within(transfer, -np.abs(weight[many]), preference(transfer, invoice)) >= rule.limit
+        code, weight = np.delete(code, many[over]), np.delete(weight, many[over])
+    return code, weight
 
 
 def _distinct(code: Ints, weight: npt.NDArray[np.float32]) -> tuple[Ints, npt.NDArray[np.float32]]:

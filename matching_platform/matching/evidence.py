@@ -19,6 +19,8 @@ _SET: Final = pl.col("invoices") > 1
 _PAYS: Final = pl.col("invoices") > 0
 _EXACT: Final = pl.col("sum equals amount") > 0
 
+_OLDER: Final = "against: {} older invoices of the same amount stay open"
+
 _STATEMENTS: Final[tuple[_Statement, ...]] = (
     (_SINGLE & _EXACT, "amount equals what is open on the invoice", ()),
     (_SET & _EXACT, "amount equals the sum of {} open invoices", ("invoices",)),
@@ -42,7 +44,7 @@ _STATEMENTS: Final[tuple[_Statement, ...]] = (
     (_PAYS & (pl.col("name in the title") > 0), "title says the counterparty's name", ()),
     (_PAYS & (pl.col("collected") > 0), "this payer collects for many, and {} of them bear his mark", ("collected",)),
     (_PAYS & (pl.col("issued after booking") > 0), "against: issued after the payment was booked", ()),
-    (_PAYS & (pl.col("older twins") > 0), "against: {} older invoices of the same amount stay open", ("older twins",)),
+    (_PAYS & (pl.col("older twins") > 0), _OLDER, ("older twins",)),
     (_PAYS & (pl.col("account known") > 0), "account is known to be the counterparty's", ()),
     (_PAYS & (pl.col("name known") > 0), "payer's name is the counterparty's", ()),
     (
@@ -89,6 +91,12 @@ def evidence(lists: Lists, sets: Sets, best: Ints, rival: Ints) -> pl.Series:
         for holds, text, named in _STATEMENTS
     ]
     return facts.select(pl.concat_list([*said, runner_up]).list.drop_nulls().alias("evidence"))["evidence"]
+
+
+def without_age(evidence: pl.Expr) -> pl.Expr:
+    """Evidence without what speaks of older invoices, for a settlement that changed places with an older one's."""
+    other = ~pl.element().str.contains(_OLDER.split("{}")[1], literal=True)
+    return evidence.list.eval(pl.element().filter(other))
 
 
 def _facts(lists: Lists, sets: Sets, best: Ints) -> pl.DataFrame:

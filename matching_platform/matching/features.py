@@ -1,7 +1,6 @@
 """What speaks for and against each candidate: one row of numbers per pair, one per transfer, none tied to a data set."""
 
 from dataclasses import dataclass, field, replace
-from datetime import date
 from typing import Final
 
 import numpy as np
@@ -527,9 +526,9 @@ def _marked(marks: pl.Series, known: pl.Series) -> Keys:
 
 
 def _month_of(transfers: pl.DataFrame) -> str:
-    """The month in which a batch begins; any, where it is empty."""
-    first = transfers["booked_on"].min()
-    return first.isoformat()[:7] if isinstance(first, date) else "2000-01"
+    """The month of the transfer in the middle of a batch, so that no odd date decides; any, where it is empty."""
+    booked = transfers["booked_on"].sort()
+    return str(booked[len(booked) // 2])[:7] if len(booked) else "2000-01"
 
 
 def _best_other(group: Ints, value: Floats) -> Floats:

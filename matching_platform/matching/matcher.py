@@ -24,7 +24,7 @@ from matching_platform.ledger.schema import PROPOSALS, TABLES
 from matching_platform.matching.arrays import Doubles, Flags, Ints
 from matching_platform.matching.balances import Settlements, open_amounts
 from matching_platform.matching.confidence import CLUES, Confidence, clues
-from matching_platform.matching.evidence import evidence
+from matching_platform.matching.evidence import evidence, without_age
 from matching_platform.matching.features import CONTEXT_FEATURES, PAIR_FEATURES, Lists, Reader, World
 from matching_platform.matching.history import DAYS_BEFORE_ISSUE, History, settled
 from matching_platform.matching.memory import Memory
@@ -33,9 +33,9 @@ from matching_platform.matching.set_features import SET_FEATURES
 from matching_platform.matching.settlement import Sets, allocate, is_hinted, propose, set_context
 
 FORMAT: Final = 1
-# The surest settlements of a batch are taken first; each close balances that the less sure ones then no longer see.
 # Months that people tagged do not wait for each other; while one is in Python, another's arrays are worked on.
 _MONTHS_AT_ONCE: Final = 2
+# The surest settlements of a batch are taken first; each close balances that the less sure ones then no longer see.
 _ROUNDS: Final = (0.9, 0.0)
 
 # What a file that is missing, cut or of another kind raises in the libraries that read it.
@@ -54,8 +54,11 @@ Progress = Callable[[str, float], None]
 _ANSWERS: Final = pl.Schema(
     {"row": pl.Int64(), "confidence": pl.Float64(), "decision": pl.String(), "evidence": pl.List(pl.String())}
 )
-# `told_by_age`: the transfer pays this one invoice whole, and its title says nothing of which one it is.
-_PARTS: Final = pl.Schema({"row": pl.Int64, "invoice": pl.Int64, "amount": pl.Int64, "told_by_age": pl.Boolean})
+# `told_by_age`: the transfer pays this one invoice whole, and its title says nothing of which one it is;
+# `sure`: it may be booked unattended.
+_PARTS: Final = pl.Schema(
+    {"row": pl.Int64(), "invoice": pl.Int64(), "amount": pl.Int64(), "told_by_age": pl.Boolean(), "sure": pl.Boolean()}
+)
 
 
 class ModelError(ValueError):
@@ -134,7 +137,7 @@ class Matcher:
         and this matcher's own settlements earlier in the same month. After a month of which nobody has tagged anything,
         as at a company where the platform is new, what was booked unattended is known to the next ones.
         """
-        wanted = sorted(ledger.months() if months is None else months)
+        wanted = sorted(set(ledger.months() if months is None else months))
         history, memory = History.of(ledger), self.memory
         since = next_month(self.card["trained_until"]) if memory.is_of(ledger.invoices) else None
         parts = [pl.DataFrame(schema=PROPOSALS)]
@@ -182,7 +185,7 @@ class Matcher:
             accept = chosen.confidence >= bar
             accept &= _fits(chosen, turn, accept, world, taken)
             answers.append(self._answers(chosen, pending).filter(accept))
-            settled.append(_parts(chosen, pending, accept))
+            settled.append(_parts(chosen, pending, accept, self.auto_from))
             invoice, transfer, amount = (settled[-1][name].to_numpy() for name in ("invoice", "row", "amount"))
             taken = taken.and_also(invoice, transfer, amount)
             pending = pending[~accept]
@@ -191,6 +194,9 @@ class Matcher:
         numbers = world.invoices.select("invoice_id").with_row_index("invoice").cast({"invoice": pl.Int64})
         rows = pl.concat(answers).join(ids, on="row", maintain_order="left")
         rows = rows.join(parts, on="row", how="left", maintain_order="left")
+        rows = rows.with_columns(
+            pl.when("moved").then(without_age(pl.col("evidence"))).otherwise("evidence").name.keep()
+        )
         return rows.join(numbers, on="invoice", how="left", maintain_order="left").select(list(PROPOSALS))
 
     def _choose(self, lists: Lists) -> Chosen:
@@ -279,7 +285,7 @@ def _booked(proposals: pl.DataFrame) -> pl.DataFrame:
     return proposals.filter(pl.col("decision") == "auto").select("transfer_id", "invoice_id", "amount")
 
 
-def _parts(chosen: Chosen, rows: Ints, accept: Flags) -> pl.DataFrame:
+def _parts(chosen: Chosen, rows: Ints, accept: Flags, auto_from: float) -> pl.DataFrame:
     """What is settled (a row of _PARTS per invoice) of the transfers `rows` int64[T] where `accept` bool[T] holds."""
     owner, pair, amount = (part[accept[chosen.allocations[0]]] for part in chosen.allocations)
     lists = chosen.lists
@@ -291,14 +297,18 @@ def _parts(chosen: Chosen, rows: Ints, accept: Flags) -> pl.DataFrame:
             "invoice": lists.pairs.invoice[pair],
             "amount": amount,
             "told_by_age": alone & whole & ~is_hinted(lists)[pair],
+            "sure": (chosen.confidence >= auto_from)[owner],
         }
     )
 
 
 def oldest_first(parts: pl.DataFrame, world: World) -> pl.DataFrame:
     """`parts` (rows of _PARTS) with twins in order: of invoices of one counterparty and amount that only their age tells
-    apart, the earlier payment settles the one that was due earlier."""
-    twins = ["counterparty_id", "direction", "currency", "amount"]
+    apart, the earlier payment settles the one that was due earlier; what is sure only changes places with what is sure.
+
+    Returns row, amount, invoice and `moved`, whether it is another invoice than before.
+    """
+    twins = ["counterparty_id", "direction", "currency", "amount", "sure"]
     invoices = world.invoices.select("counterparty_id", "direction", "currency", "issued_on", "due_on")
     invoices = invoices.with_row_index("invoice").cast({"invoice": pl.Int64})
     booked = world.transfers.select("booked_on").with_row_index("row").cast({"row": pl.Int64})
@@ -309,7 +319,10 @@ def oldest_first(parts: pl.DataFrame, world: World) -> pl.DataFrame:
     known = (pl.col("issued_on") <= pl.col("booked_on").dt.offset_by(f"{DAYS_BEFORE_ISSUE}d")).all().over(twins)
     moved = moved.join(issued, on="settles", maintain_order="left").filter(known).select("row", "settles")
     return parts.join(moved, on="row", how="left", maintain_order="left").select(
-        "row", "amount", invoice=pl.coalesce("settles", "invoice")
+        "row",
+        "amount",
+        invoice=pl.coalesce("settles", "invoice"),
+        moved=(pl.col("settles") != pl.col("invoice")).fill_null(value=False),
     )
 
 

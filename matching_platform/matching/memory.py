@@ -19,6 +19,7 @@ NOTHING: Final = ""
 _SOMETHING: Final = "+"
 _HALF_LIFE: Final = 4  # months after which a habit counts half
 MOST_SHORT: Final = 12  # percent of an invoice that a discount, a commission or a withheld tax may take
+_CLOSED_TIMES: Final = 3  # more often than left open; one tag may be a slip
 _SHARE_STEP: Final = 100  # shares of an invoice are remembered to the hundredth
 _RATES_KEPT: Final = 40  # per currency pair; enough for a median that follows the market
 
@@ -97,9 +98,10 @@ class Memory:
         return self.counts.filter(pl.col("space") == name).drop("space")
 
     def habits(self, space: str, now: str) -> pl.DataFrame:
-        """key, value, count of a space of habits; a count of the month `now` is whole, an older one has faded."""
+        """key, value, count of a space of habits; a count of the month `now`, or a later one, is whole, an older one has
+        faded."""
         index = pl.col("month").str.slice(0, 4).cast(pl.Int32) * 12 + pl.col("month").str.slice(5, 2).cast(pl.Int32)
-        months = int(now[:4]) * 12 + int(now[5:]) - index
+        months = (int(now[:4]) * 12 + int(now[5:]) - index).clip(0)
         return (
             self.space(space)
             .with_columns(month=pl.col("value").str.slice(0, 7), value=pl.col("value").str.slice(8))
@@ -114,7 +116,7 @@ class Memory:
         sums = seen.group_by("key").agg(balance=balance.sum()).sort("key")
         out = np.zeros(MOST_SHORT + 1)
         out[sums["key"].to_numpy()] = sums["balance"].to_numpy()
-        return out > 0
+        return out >= _CLOSED_TIMES
 
     def is_of(self, invoices: pl.DataFrame) -> bool:
         """Whether this memory was learned at the company whose `invoices` these are: it knows its counterparties by id

@@ -338,8 +338,13 @@ def test_of_twins_the_earlier_payment_settles_the_older() -> None:
         {"due_on": date(2024, 5, 20)}, {"due_on": date(2024, 5, 10)}, {"amount": 7_00}, {"due_on": date(2024, 5, 15)}
     )
     world = World.of(transfers(*({"booked_on": date(2024, 5, day)} for day in (17, 18, 19, 20))), owed, Memory.empty())
-    rows = [(0, 0, 100_00, True), (1, 1, 100_00, True), (2, 2, 7_00, True), (3, 3, 100_00, False)]
-    parts = pl.DataFrame(rows, schema=["row", "invoice", "amount", "told_by_age"], orient="row")
+    rows = [
+        (0, 0, 100_00, True, True),
+        (1, 1, 100_00, True, True),
+        (2, 2, 7_00, True, True),
+        (3, 3, 100_00, False, True),
+    ]
+    parts = pl.DataFrame(rows, schema=["row", "invoice", "amount", "told_by_age", "sure"], orient="row")
     assert oldest_first(parts, world)["invoice"].to_list() == [1, 0, 2, 3]
 
 
@@ -347,8 +352,8 @@ def test_no_twin_is_settled_before_it_was_issued() -> None:
     late = {"issued_on": date(2024, 5, 28), "due_on": date(2024, 5, 29)}
     owed = invoices({"issued_on": date(2024, 5, 1), "due_on": date(2024, 5, 30)}, late)
     world = World.of(transfers(*({"booked_on": date(2024, 5, day)} for day in (3, 30))), owed, Memory.empty())
-    rows = [(0, 0, 100_00, True), (1, 1, 100_00, True)]
-    parts = pl.DataFrame(rows, schema=["row", "invoice", "amount", "told_by_age"], orient="row")
+    rows = [(0, 0, 100_00, True, True), (1, 1, 100_00, True, True)]
+    parts = pl.DataFrame(rows, schema=["row", "invoice", "amount", "told_by_age", "sure"], orient="row")
     assert oldest_first(parts, world)["invoice"].to_list() == [0, 1]
 
 
@@ -361,3 +366,24 @@ def test_machine_code_is_kept_by_what_the_source_says(tmp_path: Path, monkeypatc
         places.append(ByContent(by_row, str(tmp_path / folder / "same.py")).get_cache_path())
     assert places[0] == places[1] != places[2]
     assert all(place.startswith(str(tmp_path / "cache")) for place in places)
+
+
+def test_the_sure_and_the_doubtful_keep_their_places() -> None:
+    owed = invoices({"due_on": date(2024, 5, 20)}, {"due_on": date(2024, 5, 10)})
+    world = World.of(transfers(*({"booked_on": date(2024, 5, day)} for day in (17, 18))), owed, Memory.empty())
+    rows = [(0, 0, 100_00, True, True), (1, 1, 100_00, True, False)]
+    parts = pl.DataFrame(rows, schema=["row", "invoice", "amount", "told_by_age", "sure"], orient="row")
+    assert oldest_first(parts, world)["invoice"].to_list() == [0, 1]
+
+
+def test_a_month_is_answered_once(matcher: Matcher, small_ledger: Ledger, last: str, proposals: pl.DataFrame) -> None:
+    assert_frame_equal(by_row(matcher.match(small_ledger, [last, last])), by_row(proposals))
+
+
+@pytest.mark.parametrize("odd", [date(1000, 1, 1), date(2004, 8, 1), date(2999, 1, 1)])
+def test_one_odd_date_changes_nothing_for_the_others(matcher: Matcher, small_ledger: Ledger, odd: date) -> None:
+    batch = small_ledger.transfers.tail(60)
+    stranger = batch.head(1).with_columns(transfer_id=pl.lit("odd"), booked_on=pl.lit(odd), title=pl.lit("x"))
+    both = matcher.propose(pl.concat([batch, stranger]), small_ledger.invoices).filter(pl.col("transfer_id") != "odd")
+    alone = matcher.propose(batch, small_ledger.invoices)
+    assert both["decision"].to_list() == alone["decision"].to_list()
