@@ -309,12 +309,18 @@ def find(
     return pairs.take(keep)
 
 
+def _most_alike(ascending: Ints) -> int:
+    """How often the most frequent of the keys occurs."""
+    last = np.flatnonzero(np.diff(ascending, append=-1))
+    return int(np.diff(last, prepend=-1).max(initial=0))
+
+
 def _portions(left: Keys, right: Keys) -> Iterator[Keys]:
     """`left` by whole transfers, as many at once as make no more pairs than memory bears."""
-    count = np.searchsorted(right.key, left.key, "right") - np.searchsorted(right.key, left.key, "left")
-    if count.sum() <= _PAIRS_AT_ONCE:
+    if len(left.key) * _most_alike(right.key) <= _PAIRS_AT_ONCE:
         yield left
         return
+    count = np.searchsorted(right.key, left.key, "right") - np.searchsorted(right.key, left.key, "left")
     of_transfer = np.bincount(left.row, count)
     portion = (np.cumsum(of_transfer) // _PAIRS_AT_ONCE)[left.row]
     for number in np.unique(portion):

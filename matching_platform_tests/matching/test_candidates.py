@@ -4,6 +4,7 @@ from datetime import date
 from fractions import Fraction
 from math import ceil, floor
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import polars as pl
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from matching_platform.matching import candidates
 from matching_platform.matching.balances import Settlements
 from matching_platform.matching.candidates import (
     CHARGES,
@@ -128,8 +130,8 @@ def test_where_slots_are_short_the_likeliest_stay() -> None:
 keys = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 3), st.sampled_from([-6, 3, 6])), max_size=12)
 
 
-@given(st.lists(keys, min_size=22, max_size=22), st.integers(0, 4))
-def test_find_equals_a_plain_loop(spaces: list[list[tuple[int, int, int]]], forbidden: int) -> None:
+@given(st.lists(keys, min_size=22, max_size=22), st.integers(0, 4), st.sampled_from([1, 5, 1_000_000]))
+def test_find_equals_a_plain_loop(spaces: list[list[tuple[int, int, int]]], forbidden: int, pairs_at_once: int) -> None:
     left_names, right_names = ({getattr(rule, side) for rule in RULES} for side in ("transfer_key", "invoice_key"))
 
     def side(names: set[str], rows: list[list[tuple[int, int, int]]]) -> dict[str, list[tuple[int, int, int]]]:
@@ -145,11 +147,12 @@ def test_find_equals_a_plain_loop(spaces: list[list[tuple[int, int, int]]], forb
         for one in (left, right)
     ]
     arrays[1] = {name: keys.ascending() for name, keys in arrays[1].items()}
-    pairs = find(
-        *arrays,
-        lambda rule, transfer, invoice: invoice != forbidden,
-        lambda transfer, invoice: invoice.astype(np.float32),
-    )
+    with patch.object(candidates, "_PAIRS_AT_ONCE", pairs_at_once):
+        pairs = find(
+            *arrays,
+            lambda rule, transfer, invoice: invoice != forbidden,
+            lambda transfer, invoice: invoice.astype(np.float32),
+        )
     expected = {
         (t, i, rule.name)
         for rule in RULES
