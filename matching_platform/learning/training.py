@@ -32,6 +32,7 @@ from matching_platform.matching.scorer import (
     Ragged,
     best_rows,
     device,
+    one_thread_each,
     score,
     shares,
     with_nothing,
@@ -185,14 +186,8 @@ def _cross_fit(
         if path:
             _keep(scorers[held_out], path)
 
-    # A fold a thread: layers this narrow gain nothing from many, and lose much where cores are shared.
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with ThreadPoolExecutor(1 if device().type == "cuda" else os.cpu_count()) as pool:
-            list(pool.map(fit, range(settings.folds)))
-    finally:
-        torch.set_num_threads(threads)
+    with one_thread_each(), ThreadPoolExecutor(1 if device().type == "cuda" else os.cpu_count()) as pool:
+        list(pool.map(fit, range(settings.folds)))
     tell(name, 1.0)
     logit, nothing = np.zeros(len(task.owner), np.float32), np.zeros(len(fold), np.float32)
     for held_out, scorer in enumerate(scorers):

@@ -17,7 +17,7 @@ from matching_platform.matching.text import folded
 # A payer may know an invoice some days before the date printed on it.
 DAYS_BEFORE_ISSUE: Final = 7
 REPEATED_WITHIN: Final = 10  # days between a payment and the same one made by mistake
-_IN_MIND: Final = 400  # days after which nobody names a settled invoice, not even by mistake
+_IN_MIND: Final = 200  # days after which nobody names a settled invoice, not even by mistake
 BEFORE: Final = -1  # the moment of all that was settled before the batch
 
 

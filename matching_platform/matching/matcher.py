@@ -28,13 +28,13 @@ from matching_platform.matching.evidence import evidence, without_age
 from matching_platform.matching.features import CONTEXT_FEATURES, PAIR_FEATURES, Lists, Reader, World
 from matching_platform.matching.history import DAYS_BEFORE_ISSUE, History, settled
 from matching_platform.matching.memory import Memory
-from matching_platform.matching.scorer import Ensemble, ListScorer, best_rows, score, shares
+from matching_platform.matching.scorer import Ensemble, ListScorer, best_rows, one_thread_each, score, shares
 from matching_platform.matching.set_features import SET_FEATURES
 from matching_platform.matching.settlement import Sets, allocate, is_hinted, propose, set_context
 
 FORMAT: Final = 1
 # Months that people tagged do not wait for each other; while one is in Python, another's arrays are worked on.
-_MONTHS_AT_ONCE: Final = 2
+_MONTHS_AT_ONCE: Final = 3
 # The surest settlements of a batch are taken first; each close balances that the less sure ones then no longer see.
 _ROUNDS: Final = (0.9, 0.0)
 
@@ -141,7 +141,7 @@ class Matcher:
         history, memory = History.of(ledger), self.memory
         since = next_month(self.card["trained_until"]) if memory.is_of(ledger.invoices) else None
         parts = [pl.DataFrame(schema=PROPOSALS)]
-        with ThreadPoolExecutor(_MONTHS_AT_ONCE) as pool:
+        with one_thread_each(), ThreadPoolExecutor(_MONTHS_AT_ONCE) as pool:
             under_way: deque[tuple[str, Future[pl.DataFrame]]] = deque()
 
             def finish(until: int) -> None:

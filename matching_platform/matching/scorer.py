@@ -1,5 +1,7 @@
 """The networks: one reads a transfer's list of candidates, one its list of candidate sets; both know "nothing"."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -103,6 +105,17 @@ class Ensemble(nn.Module):
 def device() -> torch.device:
     """The GPU where there is one."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@contextmanager
+def one_thread_each() -> Iterator[None]:
+    """Networks as narrow as these gain nothing from many threads, and lose much where others share the cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @torch.inference_mode()
