@@ -1,5 +1,6 @@
 """What the whole test session shares: one small company, and a model trained on it."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import polars as pl
@@ -7,6 +8,7 @@ import pytest
 
 from matching_platform.ledger.reading import Ledger
 from matching_platform.ledger.validation import validate
+from matching_platform_tests.emulators import cloud_storage
 
 # Enough to learn what a number in a title means; a promise of 0.995 would need more transfers than that.
 MONTHS, TRANSFERS_PER_MONTH, PROMISED = 6, 200, 0.9
@@ -36,3 +38,11 @@ def small_model(small_ledger: Ledger, tmp_path_factory: pytest.TempPathFactory) 
     folder = tmp_path_factory.mktemp("small") / "model"
     Learner(small_ledger, settings).train(small_ledger.months()[-2], lambda *_: None).save(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def google() -> Iterator[cloud_storage.Server]:
+    """Cloud Storage for the session: gcsfs keeps to the first server that it meets."""
+    with cloud_storage.serve() as server, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STORAGE_EMULATOR_HOST", server.endpoint)
+        yield server

@@ -9,6 +9,7 @@ from pydantic import TypeAdapter
 from pydantic.dataclasses import dataclass
 
 from matching_platform.ledger.months import parse_month
+from matching_platform.store.files import side_by_side
 from matching_platform.store.record import FOLDER, Entry, Record
 from matching_platform.store.versions import Store, UnknownVersionError, Version
 
@@ -57,8 +58,13 @@ class Catalog:
 
     def months(self, asset: str) -> list[str]:
         """The months for which the asset has a version, in order."""
-        months = self._store.files.names(f"{FOLDER}/{RECORD}/{asset}")
-        return [month for month in months if self._record(asset, month).count()]
+        return sorted({name.split("/")[0] for name in self._store.files.walk(f"{FOLDER}/{RECORD}/{asset}")})
+
+    def latest(self, asset: str) -> dict[str, Current]:
+        """What is current for each month that has a version, in order; an object store is asked side by side."""
+        months = self.months(asset)
+        found = side_by_side(lambda month: self.get(asset, month), months)
+        return {month: current for month, current in zip(months, found, strict=True) if current}
 
     def _record(self, asset: str, month: str) -> Record:
         return Record(self._store, f"{RECORD}/{asset}/{parse_month(month)}")

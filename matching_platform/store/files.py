@@ -3,24 +3,43 @@
 A local disk can move: everything is written under a temporary name, synced, and then linked or renamed into place. An
 object store cannot, but shows an object only when it is complete and creates one only where there is none
 (`if-generation-match: 0` on Google Cloud): there, the file without which a folder does not count is written last.
+
+Whatever is asked of an object store is asked again where that may help: gcsfs makes six attempts in half a minute, with
+jitter, at what ends in 408, 429, 5xx or a broken connection, and `_persist` goes on where gcsfs gives up too soon.
 """
 
 import errno
+import logging
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from io import BufferedReader
 from pathlib import Path, PurePosixPath
-from typing import Final
+from typing import Final, TypeVar
 from uuid import uuid4
 
+from fsspec import AbstractFileSystem
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
+from google.auth.exceptions import GoogleAuthError, TransportError
+from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
+
+_T = TypeVar("_T")
+_U = TypeVar("_U")
 
 # A temporary folder to which nothing was added for so long has lost its writer.
 ABANDONED_SECONDS: Final = 3600
+
+# How many files travel at once, and in which pieces big ones are sent: together, what an upload holds in memory.
+PARALLEL: Final = 16
+CHUNK: Final = 8 * 2**20
+# Within these seconds Google Cloud accepts a connection, and something arrives on it.
+CONNECT_SECONDS: Final = 10.0
+SILENCE_SECONDS: Final = 60.0
+ATTEMPTS: Final = 4
+BACKOFF: Final = wait_random_exponential(multiplier=1, max=10)
 
 
 class StoreError(Exception):
@@ -35,45 +54,61 @@ class CorruptError(StoreError):
         self.path = path
 
 
+def side_by_side(work: Callable[[_T], _U], items: Iterable[_T]) -> list[_U]:
+    """What `work` makes of each item, in their order; with an object store, most of the time goes by waiting."""
+    with ThreadPoolExecutor(PARALLEL) as pool:
+        return list(pool.map(work, items))
+
+
 class Files:
-    """The files under `root`, any path or URL that fsspec knows. Names are relative to it and use '/'."""
+    """The files under `root`, any path or URL that fsspec knows. Names are relative to it and use '/'.
+
+    Where an object store fails, or lets nobody in, the error is a StoreError.
+    """
 
     def __init__(self, root: str) -> None:
+        self._google = root.startswith(("gs://", "gcs://"))
+        self.fs: AbstractFileSystem
+        self.root: str
         # A cached listing could show yesterday's champion.
-        self.fs, self.root = url_to_fs(root, use_listings_cache=False)
+        self.fs, self.root = _google_cloud(root) if self._google else url_to_fs(root, use_listings_cache=False)
         self.local = isinstance(self.fs, LocalFileSystem)
+        self._bucket_seen = not self._google
 
     def path(self, name: str) -> str:
         return f"{self.root}/{name}"
 
     def exists(self, name: str) -> bool:
-        return self.fs.exists(self.path(name))
-
-    def open(self, name: str) -> BufferedReader:
-        return self.fs.open(self.path(name), "rb")
+        """Whether there is this file, a small one: the cheapest request for it is to read it."""
+        try:
+            self.read(name)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        return True
 
     def read(self, name: str) -> bytes:
-        return self.fs.cat_file(self.path(name))
+        path = self.path(name)
+        return self._ask(path, lambda: self.fs.cat_file(path), FileNotFoundError)
 
     def names(self, folder: str) -> list[str]:
         """What lies directly in `folder`, files and folders, in order; empty where there is no such folder."""
-        return sorted(PurePosixPath(item["name"]).name for item in self._listing(folder))
-
-    def walk(self, folder: str) -> Iterator[str]:
-        """All files beneath `folder`, by their names relative to it."""
-        for item in self._listing(folder):
-            name = PurePosixPath(item["name"]).name
-            if item["type"] == "directory":
-                yield from (f"{name}/{below}" for below in self.walk(f"{folder}/{name}"))
-            else:
-                yield name
-
-    # Not `fsspec.find`: it takes a listing that failed for an empty one, which could hide a champion.
-    def _listing(self, folder: str) -> list[dict[str, str]]:
+        path = self.path(folder)
         try:
-            return self.fs.ls(self.path(folder), detail=True)
+            found = self._ask(path, lambda: self.fs.ls(path, detail=False), FileNotFoundError)
         except FileNotFoundError:
             return []
+        return sorted(PurePosixPath(name).name for name in found)
+
+    def walk(self, folder: str) -> dict[str, str | None]:
+        """All files beneath `folder` by their names relative to it, with the MD5 (base64) that the store reports."""
+        path = self.path(folder)
+        base = self.fs._strip_protocol(path)
+        try:
+            # Without `on_error` a listing that failed would pass for an empty one, which could hide a champion.
+            found = self._ask(path, lambda: self.fs.find(path, detail=True, on_error="raise"), FileNotFoundError)
+        except FileNotFoundError:
+            return {}
+        return {PurePosixPath(name).relative_to(base).as_posix(): item.get("md5Hash") for name, item in found.items()}
 
     def create(self, name: str, data: bytes) -> None:
         """Writes a new file, whole or not at all; FileExistsError where there is one already.
@@ -90,30 +125,59 @@ class Files:
                 _sync(Path(path).parent)
             return
         try:
-            self.fs.pipe_file(path, data, mode="create")
+            self._ask(path, lambda: self.fs.pipe_file(path, data, mode="create"), FileExistsError)
         except FileExistsError:
-            # A client that tries again after a lost answer meets its own file.
-            if self.fs.cat_file(path) != data:
-                raise
+            with suppress(FileNotFoundError):
+                if self.read(name) == data:
+                    return  # A client that tries again after a lost answer meets its own file.
+            raise
 
     def publish(self, folder: Path, name: str, last: str) -> None:
-        """Makes the local `folder`, a temporary one, appear as `name`; it counts only with its file `last` in it.
+        """Makes the local `folder` appear as `name`; it counts only with its file `last` in it.
 
-        Where another process was faster its folder stays as it is.
+        On a local root it must be a temporary one, which is moved. Where another process was faster, what that made
+        stays as it is.
         """
-        paths = [path for path in folder.rglob("*") if path.is_file() and path != folder / last]
         if self.local:
             _move(folder, Path(self.path(name)))
             return
-        for path in paths:
-            self.fs.put_file(str(path), self.path(f"{name}/{path.relative_to(folder).as_posix()}"))
+
+        def upload(path: Path) -> None:
+            target = self.path(f"{name}/{path.relative_to(folder).as_posix()}")
+            self._ask(target, lambda: self.fs.put_file(str(path), target, chunksize=CHUNK))
+
+        side_by_side(upload, [path for path in folder.rglob("*") if path.is_file() and path != folder / last])
         with suppress(FileExistsError):
             self.create(f"{name}/{last}", (folder / last).read_bytes())
 
     def download(self, name: str, target: Path) -> None:
-        """Copies one file to a local path."""
+        """Copies one file to a local path, never holding more than a piece of it."""
+        path = self.path(name)
         target.parent.mkdir(parents=True, exist_ok=True)
-        self.fs.get_file(self.path(name), str(target))
+        # gcsfs fetches many pieces of a big file side by side, holds them in memory, and tries again while trying again.
+        options = {"concurrency": 1} if self._google else {}
+        self._ask(path, lambda: self.fs.get_file(path, str(target), **options), FileNotFoundError)
+
+    def _ask(self, path: str, work: Callable[[], _T], *answers: type[OSError]) -> _T:
+        """What `work` returns. Errors among `answers` go to the caller; all others of an object store are StoreErrors."""
+        if self.local:
+            return work()
+        try:
+            return _persist(path, work, answers)
+        except FileNotFoundError:
+            self._check_bucket()
+            raise
+
+    def _check_bucket(self) -> None:
+        """Keeps a missing bucket from passing for an empty one."""
+        if self._bucket_seen:
+            return
+        bucket = "/".join(self.root.split("/")[:3])
+        try:
+            _persist(bucket, lambda: self.fs.ls(bucket, max_results=1), (FileNotFoundError,))
+        except FileNotFoundError as error:
+            raise StoreError(f"there is no bucket {bucket}; create it, or correct the store's URL") from error
+        self._bucket_seen = True
 
     @contextmanager
     def temporary(self) -> Iterator[Path]:
@@ -127,6 +191,52 @@ class Files:
             yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _google_cloud(root: str) -> tuple[AbstractFileSystem, str]:
+    # Slow to import, and only needed here.
+    from aiohttp import ClientTimeout
+    from gcsfs.core import GCSFileSystem
+
+    # Where gcsfs gives up it logs a traceback; here, the StoreError says it all.
+    logging.getLogger("gcsfs").setLevel(logging.CRITICAL)
+    try:
+        # Not the class that fsspec finds: that one asks over gRPC, before anything else, what kind of bucket it is.
+        # Without a token it would go on as nobody where there are no credentials.
+        files = GCSFileSystem(
+            token="anon" if os.environ.get("STORAGE_EMULATOR_HOST") else "google_default",
+            requests_timeout=ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=SILENCE_SECONDS),
+            use_listings_cache=False,
+        )
+    except GoogleAuthError as error:
+        raise StoreError(f"{root}: {_problem(error)}") from error
+    return files, root.rstrip("/")
+
+
+def _persist(path: str, work: Callable[[], _T], answers: tuple[type[OSError], ...]) -> _T:
+    trying = Retrying(
+        retry=retry_if_exception(_may_pass), stop=stop_after_attempt(ATTEMPTS), wait=BACKOFF, reraise=True
+    )
+    try:
+        return trying(work)
+    except answers:
+        raise
+    except Exception as error:
+        raise StoreError(f"{path}: {_problem(error)}") from error
+
+
+def _may_pass(error: BaseException) -> bool:
+    """What gcsfs does not try again: an upload that Google lost (410), and a credentials server that did not answer."""
+    return isinstance(error, TransportError) or getattr(error, "code", None) == 410
+
+
+def _problem(error: Exception) -> str:
+    told = str(error).split("\n")[0] or type(error).__name__
+    if told.startswith("Forbidden"):
+        return "the account in use may not do this; give it the role Storage Object User on the bucket"
+    if isinstance(error, GoogleAuthError) or getattr(error, "code", None) == 401:
+        return f"no valid credentials ({told}); run `gcloud auth application-default login`, or give the pod an account"
+    return f"the object store could not be used ({told}); see that it is well, and run this again"
 
 
 def _move(folder: Path, target: Path) -> None:

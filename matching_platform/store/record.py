@@ -14,7 +14,7 @@ from uuid import uuid4
 from pydantic import TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from matching_platform.store.files import CorruptError, StoreError
+from matching_platform.store.files import CorruptError, StoreError, side_by_side
 from matching_platform.store.versions import Digest, Store
 
 FOLDER: Final = "records"
@@ -96,7 +96,7 @@ class Record:
 
     def entries(self) -> list[Entry]:
         """All entries, the first one first."""
-        return [self._read(number) for number in range(1, self.count() + 1)]
+        return side_by_side(self._read, range(1, self.count() + 1))
 
     def count(self) -> int:
         """How many entries there are, which is the number of the last; CorruptError where one is missing."""

@@ -99,6 +99,7 @@ class Registry:
         _check_signed(actor, reason)
         history = self.history()
         target = _earlier(history) if to is None else _chosen(history, to)
+        self._store.verify(target.model)  # Where it lies, and not only the copy in this machine's cache.
         check(self._store.fetch(target.model))
         return self._append("rollback", target.model, target.evaluation, actor, reason, history[-1].number)
 

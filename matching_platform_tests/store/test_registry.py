@@ -1,15 +1,19 @@
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
+from uuid import uuid4
 
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from matching_platform.store.files import CorruptError, StoreError
 from matching_platform.store.record import LostRaceError
 from matching_platform.store.registry import Registry, RegistryError
 from matching_platform.store.versions import Store, UnknownVersionError, Version
+from matching_platform_tests.emulators.cloud_storage import Server
 
 SIGNED = {"actor": "alice", "reason": "a test"}
 
@@ -37,10 +41,13 @@ def promote_all(store: Store, evaluation: Version, names: str) -> dict[str, Vers
 class Promotions(RuleBasedStateMachine):
     """A registry beside a pile of champions: promoting puts one on top, rolling back takes some off."""
 
+    base: str | None = None
+
     @initialize()
     def start(self) -> None:
         self.folder = tempfile.TemporaryDirectory()
-        store = Store(self.folder.name)
+        root = f"{self.base}/{uuid4().hex}" if self.base else self.folder.name
+        store = Store(root, cache=Path(self.folder.name, "cache"))
         self.registry = Registry(store)
         self.evaluation = store.put_bytes("evaluations", "figures.json", b"{}")
         self.models = [store_model(store, name) for name in "abcd"]
@@ -105,6 +112,12 @@ TestPromotions = Promotions.TestCase
 TestPromotions.settings = settings(max_examples=25, stateful_step_count=15, deadline=None)
 
 
+@pytest.mark.cloud
+def test_promotions_on_google_cloud(cloud: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Promotions, "base", cloud.bucket("registries"))
+    run_state_machine_as_test(Promotions, settings=settings(max_examples=5, stateful_step_count=8, deadline=None))
+
+
 def test_a_promotion_says_what_who_and_why(store: Store, evaluation: Version) -> None:
     model = store_model(store, "a")
     registry = Registry(store)
@@ -140,6 +153,25 @@ def test_a_model_that_does_not_answer_does_not_become_champion(store: Store, eva
         registry.rollback(**SIGNED, check=refuses)
     assert registry.champion().model == models["b"]
     assert len(registry.history()) == 2
+
+
+@pytest.mark.parametrize("root", ["disk", pytest.param("google cloud", marks=pytest.mark.cloud)], indirect=True)
+def test_of_many_promotions_at_once_one_wins(store: Store, evaluation: Version) -> None:
+    models = [store_model(store, name) for name in "abcdefgh"]
+    start = Barrier(len(models))
+
+    def promote(model: Version) -> bool:
+        start.wait()
+        try:
+            Registry(store).promote(model, evaluation, **SIGNED, expected_last=0)
+        except LostRaceError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(len(models)) as pool:
+        won = list(pool.map(promote, models))
+    assert won.count(True) == 1
+    assert [promotion.model for promotion in Registry(store).history()] == [models[won.index(True)]]
 
 
 def test_a_damaged_model_does_not_become_champion(store: Store, evaluation: Version) -> None:

@@ -1,5 +1,6 @@
 import os
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -10,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from matching_platform.store.files import CorruptError, StoreError
+from matching_platform.store.files import CorruptError, Files, StoreError
 from matching_platform.store.versions import MANIFEST, Store, UnknownVersionError, Version, only
 
+ELSEWHERE = ["object store", pytest.param("google cloud", marks=pytest.mark.cloud)]
 CONTENT = {"weights.bin": b"\x00\x01" * 500, "memory/accounts.txt": "PL61 żółć".encode(), "card.json": b"{}"}
 
 
@@ -82,6 +84,14 @@ def test_a_frame_comes_back_whatever_its_chunks(store: Store) -> None:
     assert_frame_equal(store.read_frame(version), frame)
 
 
+def test_of_a_frame_only_what_is_needed_is_read(store: Store) -> None:
+    frame = pl.DataFrame({"transfer_id": ["a", "b", "c"], "amount": [1, 2, 3]})
+    lazy = store.open_frame(store.put_frame("transfers", frame))
+    chosen = lazy.filter(pl.col("transfer_id") != "b").select("amount")
+    assert "Parquet SCAN" in chosen.explain()
+    assert chosen.collect()["amount"].to_list() == [1, 3]
+
+
 def test_bytes_are_stored_under_their_name(store: Store) -> None:
     version = store.put_bytes("train_sets", "manifest.json", b"[]")
     assert read(store.fetch(version)) == {"manifest.json": b"[]"}
@@ -116,13 +126,80 @@ def test_damage_is_found_and_the_file_named(
     assert disk.put("models", model) == version
 
 
-def test_damage_in_an_object_store_is_found_and_the_file_named(tmp_path: Path) -> None:
-    store = Store("memory://damage", cache=tmp_path / "cache")
+@pytest.mark.parametrize("root", ELSEWHERE, indirect=True)
+@pytest.mark.parametrize(
+    ("name", "content", "problem"),
+    [
+        ("card.json", b"[]", "is not what was written"),
+        ("card.json", None, "is missing"),
+        (MANIFEST, b"{", "cannot be read"),
+        (MANIFEST, None, "is missing"),
+    ],
+)
+def test_damage_in_an_object_store_is_found_and_the_file_named(
+    store: Store, elsewhere: Store, tmp_path: Path, name: str, content: bytes | None, problem: str
+) -> None:
     version = store.put("models", write(tmp_path / "model", CONTENT))
-    path = store.files.path(f"{version.folder}/card.json")
-    store.files.fs.pipe_file(path, b"[]")
-    with pytest.raises(CorruptError, match=f"{path}: is not what was written"):
-        store.fetch(version)
+    path = store.files.path(f"{version.folder}/{name}")
+    if content is None:
+        store.files.fs.rm_file(path)
+    else:
+        store.files.fs.pipe_file(path, content)
+    for use in (elsewhere.fetch, elsewhere.verify, store.verify):
+        with pytest.raises(CorruptError, match=f"{path}: {problem}"):
+            use(version)
+    assert read(store.fetch(version)) == CONTENT, "the cache has what was written"
+
+
+@pytest.mark.parametrize("root", ELSEWHERE, indirect=True)
+def test_what_does_not_belong_to_a_version_in_an_object_store_is_named(store: Store) -> None:
+    version = store.put_bytes("models", "a", b"1")
+    store.files.fs.pipe_file(store.files.path(f"{version.folder}/deep/stray"), b"")
+    with pytest.raises(CorruptError, match="deep/stray: does not belong to the version"):
+        store.verify(version)
+
+
+@pytest.mark.parametrize("root", ELSEWHERE, indirect=True)
+@pytest.mark.parametrize(("name", "damage", "problem"), DAMAGES)
+def test_damage_in_the_cache_is_mended(
+    store: Store, tmp_path: Path, name: str, damage: Callable[[Path], object], problem: str
+) -> None:
+    version = store.put("models", write(tmp_path / "model", CONTENT))
+    damage(store.fetch(version) / name)
+    assert read(store.fetch(version)) == CONTENT
+    damage(store.fetch(version) / name)
+    assert store.put("models", tmp_path / "model") == version
+    assert read(store.fetch(version)) == CONTENT
+
+
+@pytest.mark.parametrize("root", ELSEWHERE, indirect=True)
+def test_damage_on_the_way_is_fetched_again(
+    store: Store, elsewhere: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    download, times = Files.download, Counter()
+
+    def garble(files: Files, name: str, target: Path) -> None:
+        download(files, name, target)
+        times[name] += 1
+        if times[name] == 1:
+            target.write_bytes(target.read_bytes()[:-1] + b"?")
+
+    version = store.put("models", write(tmp_path / "model", CONTENT))
+    monkeypatch.setattr(Files, "download", garble)
+    assert read(elsewhere.fetch(version)) == CONTENT
+    assert set(times.values()) == {2}
+
+
+@pytest.mark.parametrize("root", ELSEWHERE, indirect=True)
+def test_the_cache_forgets_what_nobody_fetches(store: Store, tmp_path: Path) -> None:
+    versions = [store.put_bytes("models", "x", data) for data in (b"1", b"2")]
+    folders = [store.fetch(version) for version in versions]
+    for folder in folders:
+        os.utime(folder / MANIFEST, (1, 1))
+    store.fetch(versions[0])
+    store.put_bytes("models", "x", b"3")
+    assert [folder.exists() for folder in folders] == [True, False]
+    assert read(store.fetch(versions[1])) == {"x": b"2"}
 
 
 def test_an_upload_that_was_cut_short_does_not_count_and_is_completed(tmp_path: Path) -> None:
