@@ -2,12 +2,13 @@
 
 import getpass
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import polars as pl
 import typer
@@ -51,10 +52,22 @@ class UsageError(ValueError):
 def main() -> None:
     """Runs the command line; errors of input end with one line and exit code 2."""
     try:
-        app()
+        code = app(standalone_mode=False)
+    except typer.Abort:
+        sys.exit(1)
+    except typer.TyperException as error:
+        # Without a command, help was shown, and there is nothing more to say.
+        _fail(error.format_message())
     except _expected() as error:
-        err.print(f"error: {' '.join(_told(error).split())}", soft_wrap=True, style="red")
-        sys.exit(2)
+        _fail(_told(error))
+    else:
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fail(told: str) -> NoReturn:
+    if told:
+        err.print(f"error: {' '.join(told.split())}", soft_wrap=True, style="red")
+    sys.exit(2)
 
 
 def _expected() -> tuple[type[Exception], ...]:
@@ -69,7 +82,7 @@ def _expected() -> tuple[type[Exception], ...]:
     from matching_platform.learning.tuning import StudyError
     from matching_platform.matching.matcher import ModelError
     from matching_platform.store.files import StoreError
-    from matching_platform.warehouse.duck import WarehouseError
+    from matching_platform.warehouse.warehouse import WarehouseError
 
     ours = (
         LedgerError,
@@ -427,7 +440,7 @@ def load(data: Data) -> None:
     platform.warehouse.load_folder(data)
     booked = ledger.matches.join(ledger.transfers.select("transfer_id", "booked_on"), on="transfer_id")
     dates = (ledger.invoices["issued_on"], ledger.transfers["booked_on"], booked["booked_on"])
-    table = Table("table", "rows", "months", "first", "last", title=f"loaded into {platform.warehouse.path}")
+    table = Table("table", "rows", "months", "first", "last", title=f"loaded into {platform.place}")
     for name, days in zip(RAW_TABLES, dates, strict=True):
         months = days.dt.strftime("%Y-%m").unique().sort().to_list()
         table.add_row(name, f"{len(days):,}", str(len(months)), *(months[:1] or "–"), *(months[-1:] or "–"))
@@ -440,6 +453,36 @@ def load(data: Data) -> None:
             "set MATCHING_PLATFORM_FIRST_MONTH and MATCHING_PLATFORM_LAST_MONTH."
         )
     _say("Next: `make dev` starts Dagster; where it runs, its sensor finds the new months by itself.")
+
+
+@app.command()
+def doctor() -> None:
+    """Look whether everything that the platform needs is there, and say what to do where it is not."""
+    import dagster as dg
+
+    from matching_platform.doctor import Finding, examine, sensors
+    from matching_platform.environment import Platform
+    from matching_platform.environment import load as settings
+
+    def tell(finding: Finding) -> bool:
+        mark, style = ("ok", "green") if finding.fine else ("no", "bold red")
+        _say((f"{mark}  ", style), f"{finding.subject}: {finding.seen}")
+        if finding.advice:
+            _say(("    → ", "dim"), finding.advice)
+        return finding.fine
+
+    platform = Platform(settings())
+    _say(f"The environment '{platform.settings.environment}':")
+    well = [tell(finding) for finding in examine(platform)]
+    if os.environ.get("DAGSTER_HOME"):
+        from matching_platform.definitions import defs
+
+        with dg.DagsterInstance.get() as instance:
+            well += [tell(finding) for finding in sensors(instance, defs.get_repository_def())]
+    problems = well.count(False)
+    _say("Everything is there." if not problems else f"{problems} of {len(well)} need something done.")
+    if problems:
+        raise typer.Exit(1)
 
 
 @app.command()

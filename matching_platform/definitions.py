@@ -4,10 +4,32 @@ from typing import Any, Final
 
 import dagster as dg
 
-from matching_platform.defs import automation, learning, monitoring, promotion, proposals, raw, searching, tables
+from matching_platform.defs import (
+    automation,
+    heartbeat,
+    learning,
+    monitoring,
+    promotion,
+    proposals,
+    raw,
+    requests,
+    searching,
+    tables,
+)
 from matching_platform.defs.common import PLATFORM
 
-ROOMS: Final = (raw, tables, learning, searching, promotion, proposals, monitoring, automation)
+ROOMS: Final = (
+    raw,
+    tables,
+    learning,
+    searching,
+    requests,
+    promotion,
+    proposals,
+    monitoring,
+    automation,
+    heartbeat,
+)
 OWNERS: Final = ["team:finance-data"]
 
 
@@ -17,6 +39,7 @@ def _all(kind: str) -> list[Any]:
 
 defs = dg.Definitions(
     assets=list(dg.map_asset_specs(lambda spec: spec.replace_attributes(owners=OWNERS), _all("assets"))),
+    asset_checks=_all("asset_checks"),
     jobs=_all("jobs"),
     schedules=_all("schedules"),
     sensors=_all("sensors"),

@@ -24,7 +24,7 @@ from matching_platform.defs.common import MONTHS, PLATFORM, SOURCE
 from matching_platform.defs.learning import sources
 from matching_platform.defs.promotion import rollout
 from matching_platform.defs.raw import arrivals, recorded, watched
-from matching_platform.environment import Platform
+from matching_platform.environment import NotConfiguredError, Platform
 from matching_platform.learning import examination, split, train_set
 from matching_platform.ledger.months import month_of
 from matching_platform.ledger.schema import RAW_TABLES
@@ -92,7 +92,10 @@ def run(console: Console | None = None) -> bool:
 
 def _make_company(platform: Platform, console: Console) -> None:
     months = MONTHS.get_partition_keys()
-    if platform.warehouse.path.exists():
+    warehouse = platform.settings.warehouse
+    if warehouse is None:
+        raise NotConfiguredError("the demo fills a DuckDB file; unset MATCHING_PLATFORM_ENVIRONMENT")
+    if warehouse.exists():
         return
     settings = company.Settings(start=months[0], months=len(months), transfers_per_month=TRANSFERS_A_MONTH)
     with console.status("making a sample company"):
@@ -100,8 +103,8 @@ def _make_company(platform: Platform, console: Console) -> None:
         unfinished = platform.home / "unfinished.duckdb"
         unfinished.unlink(missing_ok=True)
         DuckWarehouse(unfinished).load_folder(platform.home / "sample")
-        unfinished.rename(platform.warehouse.path)
-    console.print(f"A sample company, {months[0]} to {months[-1]}, is in {platform.warehouse.path}.")
+        unfinished.rename(warehouse)
+    console.print(f"A sample company, {months[0]} to {months[-1]}, is in {warehouse}.")
 
 
 def _report_arrivals(platform: Platform, instance: dg.DagsterInstance) -> None:

@@ -6,18 +6,20 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypeVar
 
 import polars as pl
-from pydantic import AfterValidator, Field, SecretStr
+from pydantic import AfterValidator, ByteSize, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from matching_platform.learning.gate import Thresholds
 from matching_platform.learning.train_set import ASSETS, ledger_of
 from matching_platform.ledger.months import parse_month
 from matching_platform.ledger.reading import Ledger
+from matching_platform.matching.candidates import Finder, find
 from matching_platform.monitoring.notify import LogNotifier, Notifier, OncePerEvent, SlackNotifier
 from matching_platform.store.catalog import Catalog
 from matching_platform.store.registry import Registry
 from matching_platform.store.versions import Store, Version
 from matching_platform.warehouse.duck import DuckWarehouse
+from matching_platform.warehouse.warehouse import Warehouse
 
 _T = TypeVar("_T")
 
@@ -36,9 +38,38 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, env_nested_delimiter="__", frozen=True)
 
     environment: Literal["local", "staging", "production"] = "local"
-    warehouse: Path | None = Field(default=None, description="The DuckDB file with the raw tables")
+    warehouse: Path | None = Field(default=None, description="A DuckDB file; without it, the warehouse is BigQuery")
+    project: str | None = Field(
+        default=None, description="The Google Cloud project; without it, that of the credentials in force"
+    )
+    location: str | None = Field(default=None, description="Where BigQuery keeps the datasets, for instance EU")
+    raw_dataset: str | None = Field(default=None, description="BigQuery's dataset with the company's raw tables")
+    dataset: str | None = Field(default=None, description="BigQuery's dataset for what the platform makes")
+    candidates: Literal["arrays", "warehouse"] | None = Field(
+        default=None, description="Where candidate pairs are joined: in this process, or in the warehouse"
+    )
+    query_limit: ByteSize = Field(
+        default=ByteSize(100 * 2**30), description="What BigQuery may bill for one query, at most"
+    )
+    run_budget: ByteSize = Field(
+        default=ByteSize(2**40), description="What it may bill for all queries of a Dagster run together"
+    )
     store: str | None = Field(
-        default=None, description="Where versions and records lie: any path or URL that fsspec knows"
+        default=None,
+        description="Where versions and records lie: any path or URL that fsspec knows; {project} stands for the project",
+    )
+    home: Path | None = Field(
+        default=None, description="A local folder of what is no version: checkpoints, packed services"
+    )
+    training_requests: str | None = Field(
+        default=None,
+        pattern=r"^projects/[^/]+/subscriptions/[^/]+$",
+        description="The Pub/Sub subscription whose messages start trainings",
+    )
+    dead_letters: str | None = Field(
+        default=None,
+        pattern=r"^projects/[^/]+/topics/[^/]+$",
+        description="The Pub/Sub topic for messages that cannot be understood",
     )
     first_month: Month | None = Field(default=None, description="The first month of all monthly assets")
     last_month: Month | None = Field(default=None, description="The last one; without it the calendar decides")
@@ -55,18 +86,34 @@ class Settings(BaseSettings):
     slack_webhook: SecretStr | None = Field(default=None, description="Where people are told; without it, the log is")
 
 
+# What an environment is, where nothing else is set. What `local` keeps in files, the others keep on Google Cloud.
 DEFAULTS: Final[dict[str, dict[str, Any]]] = {
     "local": {
         "warehouse": Path(".demo/warehouse.duckdb"),
+        "candidates": "arrays",
         "store": ".demo/store",
         "first_month": "2024-01",
         "last_month": "2024-12",
         "port": 3456,
     },
-    "staging": {},
-    "production": {},
+    "staging": {
+        "raw_dataset": "finance",
+        "dataset": "matching_staging",
+        "candidates": "warehouse",
+        "store": "gs://{project}-matching-staging/store",
+        "home": Path(".staging"),
+        "port": 3456,
+    },
+    "production": {
+        "raw_dataset": "finance",
+        "dataset": "matching",
+        "candidates": "warehouse",
+        "store": "gs://{project}-matching/store",
+        "home": Path(".production"),
+        "port": 3456,
+    },
 }
-REQUIRED: Final = ("warehouse", "store", "first_month", "port")
+REQUIRED: Final = ("store", "first_month", "port")
 
 
 def load() -> Settings:
@@ -74,9 +121,10 @@ def load() -> Settings:
     given = Settings()
     absent = {name: value for name, value in DEFAULTS[given.environment].items() if name not in given.model_fields_set}
     settings = given.model_copy(update=absent)
-    missing = [f"{PREFIX}{name.upper()}" for name in REQUIRED if getattr(settings, name) is None]
+    required = (*REQUIRED, "dead_letters") if settings.training_requests else REQUIRED
+    missing = [f"{PREFIX}{name.upper()}" for name in required if getattr(settings, name) is None]
     if missing:
-        raise NotConfiguredError(f"the environment '{settings.environment}' needs {', '.join(missing)}; set them")
+        raise NotConfiguredError(f"the environment '{settings.environment}' needs {', '.join(missing)}")
     return settings
 
 
@@ -87,12 +135,30 @@ class Platform:
     settings: Settings
 
     @cached_property
-    def warehouse(self) -> DuckWarehouse:
-        return DuckWarehouse(_required(self.settings.warehouse))
+    def warehouse(self) -> Warehouse:
+        """DuckDB where a file is named, else BigQuery."""
+        given = self.settings
+        return DuckWarehouse(given.warehouse) if given.warehouse else self._bigquery()
 
     @cached_property
     def store(self) -> Store:
-        return Store(_required(self.settings.store))
+        root = _required(self.settings.store)
+        return Store(root.format(project=self.project) if "{project}" in root else root)
+
+    @cached_property
+    def project(self) -> str:
+        """The Google Cloud project, that of the credentials where none is set."""
+        return self.settings.project or project_of_credentials()
+
+    def candidates(self, warehouse: Warehouse) -> Finder:
+        """What joins candidate pairs here: `warehouse`, or this process."""
+        return warehouse.candidates if self.settings.candidates == "warehouse" else find
+
+    @property
+    def place(self) -> str:
+        """Where the raw tables are, for people."""
+        given = self.settings
+        return str(given.warehouse) if given.warehouse else f"{self.project}.{given.raw_dataset}"
 
     @cached_property
     def catalog(self) -> Catalog:
@@ -112,7 +178,25 @@ class Platform:
     @property
     def home(self) -> Path:
         """The local folder of what is no version: built bentos, the running server, checkpoints of trainings."""
-        return _required(self.settings.warehouse).parent
+        return self.settings.home or _required(self.settings.warehouse).parent
+
+    def _bigquery(self) -> Warehouse:
+        # Imported here: a laptop without Google Cloud does not pay for its clients.
+        from dagster_gcp import BigQueryResource
+
+        from matching_platform.warehouse.bigquery import BigQueryWarehouse
+
+        given = self.settings
+        with BigQueryResource(project=self.project, location=given.location).get_client() as client:
+            return BigQueryWarehouse.of(
+                client,
+                self.store,
+                raw_dataset=_required(given.raw_dataset),
+                dataset=_required(given.dataset),
+                query_limit=given.query_limit,
+                run_budget=given.run_budget,
+                labels={"application": "matching-platform", "environment": given.environment},
+            )
 
     def read(self, asset: str, month: str) -> pl.DataFrame:
         """The current rows of `asset` for `month`; LookupError where there are none."""
@@ -127,15 +211,32 @@ class Platform:
 
     def in_force(self, until: str) -> dict[str, dict[str, Version]]:
         """The current versions of every accepted month up to `until`, by month and asset."""
-        found = {asset: self.catalog.months(asset) for asset in ASSETS}
-        months = sorted({month for months in found.values() for month in months if month <= until})
+        found = {asset: self.catalog.latest(asset) for asset in ASSETS}
+        months = sorted({month for made in found.values() for month in made if month <= until})
         return {
-            month: {asset: self.current(asset, month) for asset in ASSETS if month in found[asset]} for month in months
+            month: {asset: made[month].version for asset, made in found.items() if month in made} for month in months
         }
 
     def ledger(self, until: str) -> Ledger:
         """All accepted months up to `until`, see `train_set.ledger_of`."""
         return ledger_of(self.store, self.in_force(until))
+
+
+def project_of_credentials() -> str:
+    """The project that the application default credentials belong to; NotConfiguredError where there is none."""
+    import google.auth
+    from google.auth.exceptions import DefaultCredentialsError
+
+    try:
+        _, project = google.auth.default()
+    except DefaultCredentialsError as error:
+        raise NotConfiguredError(
+            "there are no Google Cloud credentials; log in with `gcloud auth application-default login`, or bind a "
+            "service account to this workload"
+        ) from error
+    if project is None:
+        raise NotConfiguredError(f"the credentials name no Google Cloud project; set {PREFIX}PROJECT")
+    return str(project)
 
 
 def _required(value: _T | None) -> _T:

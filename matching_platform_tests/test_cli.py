@@ -19,7 +19,8 @@ from matching_platform.ledger.proposals import read_proposals, write_proposals
 from matching_platform.ledger.reading import Ledger
 from matching_platform.ledger.schema import PROPOSALS
 from matching_platform.matching.matcher import Matcher
-from matching_platform.warehouse.duck import DuckWarehouse, WarehouseError
+from matching_platform.warehouse.duck import DuckWarehouse
+from matching_platform.warehouse.warehouse import WarehouseError
 
 RAW = ("invoices", "transfers", "matches", "audit")
 
@@ -148,7 +149,7 @@ def test_load_fills_the_warehouse(tmp_path: Path, data: Path, monkeypatch: pytes
     transfers = pl.read_parquet(data / "transfers.parquet")
     months = transfers.select(month_of("booked_on")).to_series().unique().sort().to_list()
     assert all(word in said for word in (f"{len(transfers):,}", months[0], months[-1], "make dev"))
-    assert list(DuckWarehouse(tmp_path / "w.duckdb").months("transfers")) == months
+    assert list(DuckWarehouse(tmp_path / "w.duckdb").months()["transfers"]) == months
 
 
 @pytest.mark.parametrize("complete", [True, False])
@@ -158,6 +159,28 @@ def test_demo_that_fell_short_ends_with_1(monkeypatch: pytest.MonkeyPatch, compl
 
 
 # Errors
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["matchh", "data"], "No such command 'matchh'. Did you mean 'match'?"),
+        (["match", "--modle", "m"], "No such option: --modle"),
+        (["match"], "Missing argument"),
+        (["models", "lst"], "No such command 'lst'"),
+    ],
+)
+def test_a_slip_of_the_fingers_is_told_in_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, arguments: list[str], told: str
+) -> None:
+    assert told in refused(capsys, monkeypatch, *arguments)
+
+
+def test_without_a_command_there_is_help(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["matching-platform"])
+    with pytest.raises(SystemExit):
+        cli.main()
+    assert "doctor" in capsys.readouterr().out
 
 
 def rename(folder: Path, table: str, *columns: str, to: str) -> None:
@@ -302,7 +325,7 @@ def test_settings_that_are_none_are_told_in_one_line(
         ("ENVIRONMENT", "moon", "MATCHING_PLATFORM_ENVIRONMENT: Input should be 'local'"),
         ("FIRST_MONTH", "May", "MATCHING_PLATFORM_FIRST_MONTH: Value error, 'May' is not a month"),
         ("THRESHOLDS", "{", "thresholds"),
-        ("ENVIRONMENT", "staging", "MATCHING_PLATFORM_WAREHOUSE"),
+        ("ENVIRONMENT", "staging", "MATCHING_PLATFORM_FIRST_MONTH"),
         ("STORE", "/dev/null/store", "/dev/null"),
     ],
 )

@@ -13,6 +13,7 @@ import polars as pl
 from matching_platform.environment import Platform, load
 from matching_platform.ledger.months import next_month
 from matching_platform.store.versions import Version
+from matching_platform.warehouse.warehouse import Warehouse
 
 SETTINGS: Final = load()
 PLATFORM: Final = Platform(SETTINGS)
@@ -61,6 +62,11 @@ def materialized(
     return dg.MaterializeResult(
         metadata=metadata, data_version=dg.DataVersion(digest[:_SHOWN]), check_results=check_results or []
     )
+
+
+def charged(context: dg.AssetExecutionContext, platform: Platform) -> Warehouse:
+    """The warehouse, with what its queries cost summed for this step and its run."""
+    return platform.warehouse.charged_to(context.run.run_id, context.asset_key.to_user_string())
 
 
 def keep(platform: Platform, asset: str, month: str, made: Made) -> Made:

@@ -24,20 +24,22 @@ from matching_platform.defs.common import (
     Made,
     PlatformParam,
     actor,
+    charged,
     keep,
     link,
     materialized,
     table,
 )
-from matching_platform.defs.searching import TRAINING, outcome, search_once, settings_for
+from matching_platform.defs.searching import ASKED_FOR, TRAINING, outcome, search_once, settings_for
 from matching_platform.environment import Platform
 from matching_platform.learning import examination, split
 from matching_platform.learning.baselines import rules
 from matching_platform.learning.baselines.trees import Trees
 from matching_platform.learning.examination import Exam, Examined, Sitting, frozen_exam, newest_exam, sit
-from matching_platform.learning.examples import label_month
+from matching_platform.learning.examples import label_month, shown_pairs
 from matching_platform.learning.gate import Sides, examine, examine_data, examine_split
 from matching_platform.learning.report import ReportData, render, worst_mistakes
+from matching_platform.learning.settings import TrainingSettingsError, settings_of
 from matching_platform.learning.split import FrozenTest
 from matching_platform.learning.train_set import (
     LABELLED_PAIRS,
@@ -81,7 +83,8 @@ def labelled_pairs(context: dg.AssetExecutionContext, platform: PlatformParam) -
     ledger = platform.ledger(months[-1])
     made = {}
     for month in months:
-        pairs = label_month(ledger, month)
+        warehouse = charged(context, platform)
+        pairs = label_month(ledger, month, platform.candidates(warehouse))
         metadata = {
             "dagster/partition_row_count": pairs.height,
             "rows": pairs.height,
@@ -90,6 +93,8 @@ def labelled_pairs(context: dg.AssetExecutionContext, platform: PlatformParam) -
             "right pairs": int(pairs.filter(pl.col("invoice_id").is_not_null())["label"].sum()),
         }
         version = platform.store.put_frame(LABELLED_PAIRS, pairs)
+        warehouse.publish(LABELLED_PAIRS, month, shown_pairs(pairs, ledger))
+        metadata |= warehouse.costs()
         made[month] = keep(platform, "labelled_pairs", month, Made(version, metadata))
         context.log.info("%s: %d pairs of %d transfers", month, metadata["rows"], metadata["transfers"])
     return materialized(context, platform, made)
@@ -180,9 +185,30 @@ def train_set(context: dg.AssetExecutionContext, platform: PlatformParam) -> dg.
     return materialized(context, platform, result, gate.results("train_set", verdicts, version))
 
 
-class ModelConfig(dg.Config):
-    """What a training may do first."""
+class SettingsConfig(dg.Config):
+    """Training settings for one training; what is left empty comes from a search, where one was, or is the default.
 
+    The promised precision is no setting of a training: it belongs to the environment.
+    """
+
+    folds: int | None = Field(
+        default=None, description="Cross-fitting: each transfer is judged by a scorer that has not learned from it."
+    )
+    hidden: int | None = Field(default=None, description="Width of the networks; wider ones learn tags by heart.")
+    pair_epochs: int | None = Field(default=None, description="Passes over the pairs.")
+    set_epochs: int | None = Field(default=None, description="Passes over the sets of invoices.")
+    learning_rate: float | None = Field(default=None, description="Step size of the optimizer.")
+    weight_decay: float | None = Field(default=None, description="How strongly weights are drawn to zero.")
+    batch_transfers: int | None = Field(default=None, description="Transfers in a batch, at most.")
+    seed: int | None = Field(default=None, description="Another seed gives another model of the same data.")
+
+
+class ModelConfig(dg.Config):
+    """What a training may do first, and the settings it is asked to learn with."""
+
+    settings: SettingsConfig = Field(
+        default=SettingsConfig(), description="Settings for this training alone; later ones do without them."
+    )
     search: bool = Field(
         default=False,
         description="Searches better settings, within the environment's budget, where none were for this train set.",
@@ -200,13 +226,13 @@ class ModelConfig(dg.Config):
     code_version=TRAINING,
 )
 def model(context: dg.AssetExecutionContext, config: ModelConfig, platform: PlatformParam) -> dg.MaterializeResult:
-    month = context.partition_key
+    month, asked = context.partition_key, _asked(config)
     learned = platform.current("train_set", month)
     if config.search:
         made = read(platform.store, learned)
         examples = dict(zip(made.labelled, _lessons(platform, made), strict=True))
         search_once(context, platform, learned, examples, _seen(platform, made))
-    settings, found = settings_for(platform, learned), outcome(platform, learned)
+    settings, found = settings_for(platform, learned, asked), outcome(platform, learned)
     key = _training_key(learned, settings)
     record, checkpoint = Record(platform.store, f"trainings/{key}"), platform.home / "checkpoints" / key
     last = record.last()
@@ -226,6 +252,7 @@ def model(context: dg.AssetExecutionContext, config: ModelConfig, platform: Plat
         "trained": "now" if last is None else "before, from the same rows",
         "train set": learned.name,
         "settings": found.told if found else "the defaults",
+        **({ASKED_FOR: ", ".join(f"{name} {value}" for name, value in asked.items())} if asked else {}),
         **({"trials": table(platform.store.read_frame(found.trials), 50)} if found and found.trials else {}),
         **{name: value for name, value in (card | card["figures"]).items() if isinstance(value, str | int | float)},
     }
@@ -315,10 +342,21 @@ def _sizes(platform: Platform, made: TrainSet) -> pl.DataFrame:
     """month, rows of each table, and `tagged`, the transfers with a tag, of the labelled months."""
     rows = []
     for month in made.labelled:
-        frames = {name: platform.store.read_frame(made.months[month][name]) for name in RAW_TABLES}
-        counts = {name: frame.height for name, frame in frames.items()}
-        rows.append({"month": month, **counts, "tagged": frames["matches"]["transfer_id"].n_unique()})
-    return pl.DataFrame(rows)
+        tables = {name: platform.store.open_frame(made.months[month][name]) for name in RAW_TABLES}
+        tagged = tables["matches"].select(pl.col("transfer_id").n_unique())
+        counts = pl.collect_all([*(table.select(pl.len()) for table in tables.values()), tagged])
+        rows.append([month, *(count.item() for count in counts)])
+    return pl.DataFrame(rows, schema=["month", *RAW_TABLES, "tagged"], orient="row")
+
+
+def _asked(config: ModelConfig) -> dict[str, Any]:
+    """The settings that are asked for; dg.Failure where they are none."""
+    asked = config.settings.model_dump(exclude_none=True)
+    try:
+        settings_of(asked)
+    except TrainingSettingsError as error:
+        raise dg.Failure(f"nothing can be trained with these settings: {error}", allow_retries=False) from error
+    return asked
 
 
 def _training_key(learned: Version, settings: TrainingSettings) -> str:

@@ -6,7 +6,7 @@ import dagster as dg
 import polars as pl
 
 from matching_platform.defs.automation import every_month_ignoring
-from matching_platform.defs.common import MANY_MONTHS, MONTHS, Made, PlatformParam, keep, materialized
+from matching_platform.defs.common import MANY_MONTHS, MONTHS, Made, PlatformParam, charged, keep, materialized
 from matching_platform.environment import Platform
 from matching_platform.ledger.money import to_decimal
 from matching_platform.matching.matcher import Matcher
@@ -37,7 +37,8 @@ def proposals(context: dg.AssetExecutionContext, platform: PlatformParam) -> dg.
     ledger = platform.ledger(months[-1])
     made = {}
     for month in months:
-        rows, fresh = matcher.match(ledger, [month]), 0
+        warehouse = charged(context, platform)
+        rows, fresh = matcher.match(ledger, [month], candidates=platform.candidates(warehouse)), 0
         if month <= matcher.card["trained_until"]:
             rows, fresh = _beside(made_in_advance(platform, month), platform, rows)
         by_decision = rows.unique("transfer_id")["decision"].value_counts()
@@ -50,6 +51,10 @@ def proposals(context: dg.AssetExecutionContext, platform: PlatformParam) -> dg.
             **dict(by_decision.rows()),
         }
         version = platform.store.put_frame("proposals", rows.with_columns(to_decimal("amount")))
+        booked = ledger.transfers.select("transfer_id", "booked_on")
+        dated = rows.join(booked, on="transfer_id", maintain_order="left")
+        warehouse.publish("proposals", month, dated.with_columns(model=pl.lit(promotion.model.name)))
+        metadata |= warehouse.costs()
         made[month] = keep(platform, "proposals", month, Made(version, metadata))
     return materialized(context, platform, made)
 

@@ -12,10 +12,11 @@ from matching_platform.defs.common import MONTHS, PlatformParam
 from matching_platform.environment import Platform
 from matching_platform.learning import train_set
 from matching_platform.ledger.schema import RAW_TABLES
-from matching_platform.warehouse.duck import raw_name
+from matching_platform.warehouse.tables import raw_name
 
 Fingerprints = Mapping[str, Mapping[str, str]]  # by table and month
 
+_GONE: Final = "0-gone"
 DATA_VERSION: Final = "dagster/data_version"  # the tag under which Dagster keeps the data version of an event
 _ROWS: Final = {
     "invoices": "A row is an invoice or credit note as the finance system wrote it.",
@@ -69,7 +70,7 @@ def late_labels(platform: PlatformParam) -> dg.RunRequest | dg.SkipReason:
 def watched(platform: Platform) -> tuple[dict[str, dict[str, str]], list[str]]:
     """The fingerprints of the configured months, by table, and the months with rows that are not configured."""
     configured = set(MONTHS.get_partition_keys())
-    found = {name: platform.warehouse.months(name) for name in RAW_TABLES}
+    found = platform.warehouse.months()
     inside = {
         name: {month: mark for month, mark in months.items() if month in configured} for name, months in found.items()
     }
@@ -77,10 +78,13 @@ def watched(platform: Platform) -> tuple[dict[str, dict[str, str]], list[str]]:
 
 
 def arrivals(known: Fingerprints, found: Fingerprints) -> Iterable[dg.AssetMaterialization]:
-    """An event for each month whose fingerprint is not the known one."""
-    for name, months in found.items():
-        for month, fingerprint in months.items():
-            if known.get(name, {}).get(month) != fingerprint:
+    """An event for each month whose fingerprint is not the known one; a month that was there and is not has _GONE."""
+    configured = set(MONTHS.get_partition_keys())
+    for name in RAW_TABLES:
+        before, now = known.get(name, {}), found.get(name, {})
+        for month in sorted((before.keys() | now.keys()) & configured):
+            fingerprint = now.get(month, _GONE)
+            if before.get(month, _GONE) != fingerprint:
                 yield dg.AssetMaterialization(
                     raw_name(name),
                     partition=month,

@@ -27,6 +27,8 @@ from matching_platform.store.versions import Version
 TRAINING: Final = "2"
 RECORD: Final = "searches"
 TABLE: Final = "search_trials"
+# The metadata of a model that names the settings somebody asked for. It is judged as it is: nothing is searched instead.
+ASKED_FOR: Final = "asked for"
 
 # A run whose process was killed is asked for again, but not for ever.
 ATTEMPTS: Final = 3
@@ -52,12 +54,12 @@ def outcome(platform: Platform, learned: Version) -> Outcome | None:
     return Outcome(last.payload["settings"], last.reason, Version(**trials) if trials else None)
 
 
-def settings_for(platform: Platform, learned: Version) -> TrainingSettings:
-    """The settings with which a model learns from a train set: the defaults, or what a search found for it."""
+def settings_for(platform: Platform, learned: Version, asked: Mapping[str, Any] | None = None) -> TrainingSettings:
+    """The settings with which a model learns from a train set: what is asked for, else what a search found for it, else
+    the defaults. TrainingSettingsError where what is asked for is none."""
     found = outcome(platform, learned)
-    return settings_of(
-        {"promised_precision": platform.settings.promised_precision, **(found.settings if found else {})}
-    )
+    promised = {"promised_precision": platform.settings.promised_precision}
+    return settings_of({**promised, **(found.settings if found else {}), **(asked or {})})
 
 
 def search_once(
@@ -111,6 +113,8 @@ def missed_quality(context: dg.SensorEvaluationContext, platform: PlatformParam)
     examined = asked.examined
     if platform.current("train_set", examined.month) != examined.train_set:
         return dg.SkipReason("the train set was replaced, and its model is not evaluated yet")
+    if asked_for := _asked_for(platform, examined):
+        return _tell(context, platform, examined, f"it learned with settings that were asked for: {asked_for}")
     found = outcome(platform, examined.train_set)
     if found and _learned_with(platform, examined.model) == asdict(settings_for(platform, examined.train_set)):
         return _tell(context, platform, examined, found.told)
@@ -128,6 +132,12 @@ def missed_quality(context: dg.SensorEvaluationContext, platform: PlatformParam)
 def _missed(examined: Examined) -> str | None:
     """Why quality misses its bar; None where it does not."""
     return next((one.reason for one in examined.verdicts if one.check == "quality" and not one.passed), None)
+
+
+def _asked_for(platform: Platform, examined: Examined) -> str:
+    """The settings that somebody asked this model to learn with; '' where nobody did."""
+    made = platform.catalog.get("model", examined.month)
+    return str(made.metadata.get(ASKED_FOR, "")) if made and made.version == examined.model else ""
 
 
 def _learned_with(platform: Platform, model: Version) -> dict[str, Any]:

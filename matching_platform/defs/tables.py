@@ -6,12 +6,23 @@ import dagster as dg
 import polars as pl
 
 from matching_platform.defs.automation import EVERY_MONTH
-from matching_platform.defs.common import MONTH_BY_MONTH, MONTHS, SOURCE, Made, PlatformParam, keep, materialized, table
+from matching_platform.defs.common import (
+    MONTH_BY_MONTH,
+    MONTHS,
+    SOURCE,
+    Made,
+    PlatformParam,
+    charged,
+    keep,
+    materialized,
+    table,
+)
 from matching_platform.environment import Platform
 from matching_platform.ledger.months import month_of
 from matching_platform.ledger.schema import RAW_TABLES, TABLES
 from matching_platform.ledger.validation import ROW, LedgerError, check_references, validate
-from matching_platform.warehouse.duck import raw_name
+from matching_platform.warehouse.tables import raw_name
+from matching_platform.warehouse.warehouse import Warehouse
 
 QUARANTINE: Final = "quarantine"
 
@@ -37,50 +48,62 @@ def _table(name: str) -> dg.AssetsDefinition:
         code_version="1",
     )
     def build(context: dg.AssetExecutionContext, platform: PlatformParam) -> dg.MaterializeResult:
-        month = context.partition_key
-        mark = platform.warehouse.months(name).get(month, "none")
-        raw = platform.warehouse.read_month(name, month)
+        month, warehouse = context.partition_key, charged(context, platform)
+        mark = warehouse.months().get(name, {}).get(month, "none")
+        raw = warehouse.read_month(name, month)
         try:
-            frame = accepted(platform, name, month, raw)
+            frame = accepted(platform, warehouse, name, month, raw)
         except LedgerError as error:
             raise _refused(platform, name, month, raw, error) from error
         version = platform.store.put_frame(name, frame)
+        warehouse.publish(name, month, _dated(platform, name, month, frame))
         metadata = {
             "dagster/partition_row_count": frame.height,
             "rows": frame.height,
             SOURCE: mark,
             "first rows": table(frame, 5),
+            **warehouse.costs(),
         }
         return materialized(context, platform, keep(platform, name, month, Made(version, metadata)))
 
     return build
 
 
-def accepted(platform: Platform, name: str, month: str, raw: pl.DataFrame) -> pl.DataFrame:
+def accepted(platform: Platform, warehouse: Warehouse, name: str, month: str, raw: pl.DataFrame) -> pl.DataFrame:
     """The valid rows of a month, sorted; LedgerError where one is not what the contract says."""
     source = f"{raw_name(name)} of {month}"
     if raw.is_empty():
         raise LedgerError(source, "has no rows", rows=raw)
     frame = validate(name, raw, source=source)
     if name == "matches":
-        _check_matches(platform, month, frame, source)
+        _check_matches(platform, warehouse, month, frame, source)
     else:
-        _check_dated(platform, name, month, frame, source)
+        _check_dated(warehouse, name, month, frame, source)
     return frame.sort(pl.all())
 
 
-def _check_dated(platform: Platform, name: str, month: str, frame: pl.DataFrame, source: str) -> None:
+def _dated(platform: Platform, name: str, month: str, frame: pl.DataFrame) -> pl.DataFrame:
+    """The rows with the date by which they are partitioned; a match has that of its transfer."""
+    if TABLES[name].partitioned_by in frame.columns:
+        return frame
+    booked = platform.read("transfers", month).select("transfer_id", TABLES[name].partitioned_by)
+    return frame.join(booked, on="transfer_id", maintain_order="left")
+
+
+def _check_dated(warehouse: Warehouse, name: str, month: str, frame: pl.DataFrame, source: str) -> None:
     dated = TABLES[name].partitioned_by
     key = str(TABLES[name].key)
-    taken = platform.warehouse.taken(name, month)
+    taken = warehouse.taken(name, month)
     rows = frame.with_row_index(ROW, offset=1)
     _refuse_any(rows.filter(month_of(dated) != month), dated, f"is not in {month}", source)
     _refuse_any(rows.filter(pl.col(key).is_in(taken.implode())), key, "is in an earlier month already", source)
 
 
-def _check_matches(platform: Platform, month: str, frame: pl.DataFrame, source: str) -> None:
+def _check_matches(platform: Platform, warehouse: Warehouse, month: str, frame: pl.DataFrame, source: str) -> None:
     transfers = platform.read("transfers", month)["transfer_id"]
-    check_references(frame, transfers, platform.warehouse.ids("invoices"), source=source)
+    unknown = warehouse.unknown_invoices(month)
+    known = frame["invoice_id"].filter(~frame["invoice_id"].is_in(unknown.implode())).drop_nulls()
+    check_references(frame, transfers, known, source=source)
 
 
 def _refuse_any(bad: pl.DataFrame, column: str, problem: str, source: str) -> None:

@@ -8,10 +8,11 @@ import polars as pl
 from matching_platform.ledger.reading import Ledger
 from matching_platform.matching.arrays import Flags, Ints
 from matching_platform.matching.balances import Settlements
-from matching_platform.matching.candidates import Pairs
+from matching_platform.matching.candidates import Finder, Pairs, find
 from matching_platform.matching.features import CONTEXT_FEATURES, PAIR_FEATURES, Lists, Reader, World
-from matching_platform.matching.history import Month, credible, memory_before
+from matching_platform.matching.history import TRANSFERS_AT_ONCE, Month, credible, memory_before
 from matching_platform.matching.memory import Memory
+from matching_platform.matching.rules import RULES
 
 # Every so many transfers is read again as if nothing were remembered, so that a model is of use at a new company.
 _WITHOUT_MEMORY = 4
@@ -36,7 +37,7 @@ class Examples:
     elsewhere: Flags
 
 
-def label_month(ledger: Ledger, month: str) -> pl.DataFrame:
+def label_month(ledger: Ledger, month: str, candidates: Finder = find) -> pl.DataFrame:
     """The labelled pairs of the tagged transfers booked in `month`, from what was known when each was booked.
 
     One row per transfer and candidate invoice, and one with a null invoice per transfer. `pair` holds PAIR_FEATURES and
@@ -56,8 +57,8 @@ def label_month(ledger: Ledger, month: str) -> pl.DataFrame:
     elsewhere = replace(known, transfers=_paid_in_part(known, tags, again))
     return pl.concat(
         [
-            _frame(known, tags, memory, settlements, rows).with_columns(elsewhere=False),
-            _frame(elsewhere, tags, Memory.empty(), settlements, again).with_columns(elsewhere=True),
+            _frame(known, tags, memory, settlements, rows, candidates).with_columns(elsewhere=False),
+            _frame(elsewhere, tags, Memory.empty(), settlements, again, candidates).with_columns(elsewhere=True),
         ]
     )
 
@@ -99,15 +100,28 @@ def credible_tags(ledger: Ledger) -> pl.DataFrame:
     return held.join(slips.select("transfer_id"), on="transfer_id", how="anti")
 
 
-def _frame(known: Month, tags: pl.DataFrame, memory: Memory, settlements: Settlements, rows: Ints) -> pl.DataFrame:
-    world = World(known.transfers, known.lately, known.invoices, memory, settlements)
-    lists = Reader(world).read(rows, rows, settlements)
-    chosen = known.transfers[rows]
+def _frame(
+    known: Month, tags: pl.DataFrame, memory: Memory, settlements: Settlements, rows: Ints, candidates: Finder
+) -> pl.DataFrame:
+    """The labelled pairs of the month's transfers `rows` int64[N], ascending, portion by portion as matching does."""
+    frames, start = [], 0
+    for portion in known.portions(TRANSFERS_AT_ONCE):
+        stop = start + len(portion.transfers)
+        world = World(portion.transfers, portion.lately, portion.invoices, memory, settlements, candidates)
+        inside = rows[(rows >= start) & (rows < stop)]
+        frames.append(_pairs(world, tags, inside - start, inside))
+        start = stop
+    return pl.concat(frames)
+
+
+def _pairs(world: World, tags: pl.DataFrame, rows: Ints, moments: Ints) -> pl.DataFrame:
+    lists = Reader(world).read(rows, moments, world.settlements)
+    chosen = world.transfers[rows]
     ids = chosen["transfer_id"]
     pairs = pl.DataFrame(
         {
             "transfer_id": ids.gather(lists.pairs.transfer),
-            "invoice_id": known.invoices["invoice_id"].gather(lists.pairs.invoice),
+            "invoice_id": world.invoices["invoice_id"].gather(lists.pairs.invoice),
             "counterparty": lists.counterparty,
             "open": lists.open,
             "converted": lists.converted,
@@ -139,6 +153,24 @@ def _frame(known: Month, tags: pl.DataFrame, memory: Memory, settlements: Settle
         )
     )
     return pl.concat([heads, labelled], how="diagonal")
+
+
+def shown_pairs(pairs: pl.DataFrame, ledger: Ledger) -> pl.DataFrame:
+    """What people read of labelled pairs: transfer_id, booked_on, invoice_id, open_amount (minor units), the names of the
+    rules that found the pair, and the label."""
+    named = [pl.when(pl.col("found").arr.get(place) != 0).then(pl.lit(rule.name)) for place, rule in enumerate(RULES)]
+    return (
+        pairs.filter(pl.col("invoice_id").is_not_null() & ~pl.col("elsewhere"))
+        .join(ledger.transfers.select("transfer_id", "booked_on"), on="transfer_id", maintain_order="left")
+        .select(
+            "transfer_id",
+            "booked_on",
+            "invoice_id",
+            "label",
+            open_amount="open",
+            rules=pl.concat_list(named).list.drop_nulls(),
+        )
+    )
 
 
 def examples_of(frames: list[pl.DataFrame]) -> Examples:

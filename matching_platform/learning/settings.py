@@ -11,13 +11,16 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from matching_platform.learning.training import TrainingSettings
 
 _DEFAULTS: Final = {field.name: field.default for field in fields(TrainingSettings)}
+# What every store of settings, forms in a browser among them, can hold of a whole number.
+_LARGEST: Final = 2**31 - 1
 # Whatever is not named here and is a number must be above zero.
 _LIMITS: Final = {
     "promised_precision": Field(gt=0, lt=1),
-    "folds": Field(ge=2),
+    "folds": Field(ge=2, le=_LARGEST),
     "weight_decay": Field(ge=0),
-    "seed": Field(ge=0),
+    "seed": Field(ge=0, le=_LARGEST),
 }
+_USUAL: Final = {int: Field(gt=0, le=_LARGEST), float: Field(gt=0)}
 
 
 class TrainingSettingsError(ValueError):
@@ -56,7 +59,7 @@ def write_settings(settings: TrainingSettings, path: Path) -> None:
 
 def _checked() -> type[BaseModel]:
     limited = {
-        name: (Annotated[kind, _LIMITS.get(name, Field(gt=0) if kind in (int, float) else Field())], _DEFAULTS[name])
+        name: (Annotated[kind, _LIMITS.get(name, _USUAL.get(kind, Field()))], _DEFAULTS[name])
         for name, kind in get_type_hints(TrainingSettings).items()
     }
     config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)

@@ -16,7 +16,7 @@ from matching_platform.learning.split import FrozenTest, components, drawn
 from matching_platform.ledger.months import month_of
 from matching_platform.ledger.reading import Ledger
 from matching_platform.ledger.schema import RAW_TABLES, TABLES
-from matching_platform.store.files import CorruptError
+from matching_platform.store.files import CorruptError, side_by_side
 from matching_platform.store.versions import Store, UnknownVersionError, Version
 
 KIND: Final = "train_sets"
@@ -75,7 +75,7 @@ def ledger_of(store: Store, months: Mapping[str, Mapping[str, Version]]) -> Ledg
     """
 
     def rows(table: str) -> pl.DataFrame:
-        frames = [store.read_frame(held[table]) for held in months.values() if table in held]
+        frames = side_by_side(store.read_frame, [held[table] for held in months.values() if table in held])
         return pl.concat([pl.DataFrame(schema=TABLES[table].schema), *frames])
 
     invoices, transfers, matches = (rows(table) for table in RAW_TABLES)

@@ -9,8 +9,9 @@ import polars as pl
 
 from matching_platform.ledger.money import CURRENCIES
 from matching_platform.matching.arrays import Flags, Floats, Ints
-from matching_platform.matching.candidates import CURRENCY_SPAN, Pairs, rank_within
+from matching_platform.matching.candidates import Pairs, rank_within
 from matching_platform.matching.history import REPEATED_WITHIN
+from matching_platform.matching.key_spaces import CURRENCY_SPAN
 from matching_platform.matching.memory import NOTHING, Memory
 from matching_platform.matching.text import Digits, folded, words
 

@@ -6,8 +6,8 @@ import numpy as np
 import polars as pl
 
 from matching_platform.matching.arrays import Ints
-from matching_platform.matching.candidates import SLOTS
 from matching_platform.matching.features import CONTEXT_FEATURES, Lists, P
+from matching_platform.matching.rules import SLOTS
 from matching_platform.matching.set_features import SET_FEATURES
 from matching_platform.matching.settlement import Sets, members
 

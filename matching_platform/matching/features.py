@@ -8,17 +8,19 @@ import numpy.typing as npt
 import polars as pl
 from rapidfuzz import fuzz, process
 
-from matching_platform.matching import candidates, payers
+from matching_platform.matching import key_spaces, payers
 from matching_platform.matching.arrays import Flags, Floats, Ints
 from matching_platform.matching.balances import Settlements, open_amounts
 from matching_platform.matching.candidates import (
-    CURRENCY_SPAN,
-    READ_FROM_TITLE,
-    RULE_INDEX,
-    RULES,
+    Finder,
+    InvoiceSide,
     Keys,
     Pairs,
-    amount_key,
+    Question,
+    TransferSide,
+    expanded,
+    find,
+    join,
     rank_within,
 )
 from matching_platform.matching.collectors import Collectors
@@ -29,9 +31,10 @@ from matching_platform.matching.columns import (
     TitleColumns,
     TransferColumns,
 )
-from matching_platform.matching.history import DAYS_BEFORE_ISSUE
+from matching_platform.matching.key_spaces import CURRENCY_SPAN, amount_key
 from matching_platform.matching.keys import keyed_invoices, keyed_transfers
 from matching_platform.matching.memory import Memory
+from matching_platform.matching.rules import DAYS_BEFORE_ISSUE, READ_FROM_TITLE, RULE_INDEX
 
 PAIR_FEATURES: Final = (
     "number or reference",
@@ -111,8 +114,7 @@ CONTEXT_FEATURES: Final = (
     "collector's commission",
     "spread of the commission",
 )
-COLLECTED: Final = RULES[RULE_INDEX["payout of a collector"]]
-_FAR: Final = 100_000.0  # days; behind everything else
+COLLECTED: Final = RULE_INDEX["payout of a collector"]
 P: Final = {name: index for index, name in enumerate(PAIR_FEATURES)}
 C: Final = {name: index for index, name in enumerate(CONTEXT_FEATURES)}
 
@@ -122,7 +124,7 @@ class World:
     """What is known when a batch of transfers is read: keyed tables, memory, and what was settled before.
 
     `lately` are keyed transfers of the days before. `moment` int64[T] orders the transfers; `settlements` carry the same
-    moments, history lies before all of them.
+    moments, history lies before all of them. `find` joins the candidates.
     """
 
     transfers: pl.DataFrame
@@ -130,6 +132,7 @@ class World:
     invoices: pl.DataFrame
     memory: Memory
     settlements: Settlements
+    find: Finder = find
 
     @classmethod
     def of(
@@ -190,53 +193,43 @@ class Reader:
         self._collectors = Collectors.of(world.transfers, world.memory, _month_of(world.transfers))
         self._invoice_keys = self._keys_of_invoices()
         self._transfer_keys = self._keys_of_transfers()
-        self._transfer_keys["named"] = candidates.named(
+        self._transfer_keys["named"] = key_spaces.named(
             self._transfer_keys["digits"], self._invoice_keys["number"], self._invoice.counterparty
         )
         self._title = TitleColumns.of(world.transfers, world.lately, world.memory)
 
     def read(self, rows: Ints, moment: Ints, settlements: Settlements) -> Lists:
         """The lists of the transfers in `rows` int64[N], ascending, with balances as of their `moment` int64[N]."""
-        wanted = np.zeros(len(self._transfer.amount), bool)
+        question = self._question(rows, moment, settlements)
+        pairs = self.world.find(question)
+        return self._described(pairs, question).of(rows)
+
+    def _question(self, rows: Ints, moment: Ints, settlements: Settlements) -> Question:
+        t, i, c = self._transfer, self._invoice, self._collectors
+        wanted = np.zeros(len(t.amount), bool)
         wanted[rows] = True
         moments = np.zeros(len(wanted), np.int64)
         moments[rows] = moment
-        t, i, c = self._transfer, self._invoice, self._collectors
-        dated = t.dates_from != NO_DATE
-
-        def still_open(transfer: Ints, invoice: Ints) -> Ints:
-            return open_amounts(i.amount[invoice], settlements.before(invoice, moments[transfer]))
-
-        def allowed(rule: candidates.Rule, transfer: Ints, invoice: Ints) -> Flags:
-            known = (i.issued[invoice] <= t.booked[transfer] + DAYS_BEFORE_ISSUE) & (
-                i.sale[invoice] == t.incoming[transfer]
-            )
-            if RULE_INDEX[rule.name] in READ_FROM_TITLE:
-                return known
-            if rule is COLLECTED:
-                known &= i.currency[invoice] == t.currency[transfer]
-            known[known] = still_open(transfer[known], invoice[known]) != 0
-            return known
-
-        def preference(transfer: Ints, invoice: Ints) -> Floats:
-            exact = still_open(transfer, invoice) == t.amount[transfer]
-            since_due, age = t.booked[transfer] - i.due[invoice], t.booked[transfer] - i.issued[invoice]
-            collects = c.payouts[transfer] > 0
-            late = np.abs(np.where(collects, age - c.age[transfer], since_due))
-            late += _FAR * (collects & dated[transfer] & ~self._on_dates(transfer, invoice))
-            return np.where(exact, late - 2 * _FAR, late).astype(np.float32)
-
         transfer_keys = {name: keys.take(wanted[keys.row]) for name, keys in self._transfer_keys.items()}
         left, open_keys = self._open_at(int(moment.min(initial=0)), settlements)
         transfer_keys["run"], run_keys = self._runs(transfer_keys["amount"], left)
         invoice_keys = {**self._invoice_keys, "open amount": open_keys, "run": run_keys}
-        pairs = candidates.find(transfer_keys, invoice_keys, allowed, preference)
-        return self._described(pairs, still_open(pairs.transfer, pairs.invoice)).of(rows)
-
-    def _on_dates(self, transfer: Ints, invoice: Ints) -> Flags:
-        """Whether each invoice was issued on the days of which the title speaks."""
-        t, issued = self._transfer, self._invoice.issued[invoice]
-        return (issued >= t.dates_from[transfer]) & (issued <= t.dates_to[transfer])
+        return Question(
+            TransferSide(
+                transfer_keys,
+                booked=t.booked,
+                amount=t.amount,
+                currency=t.currency,
+                incoming=t.incoming,
+                moment=moments,
+                collects=c.payouts > 0,
+                age=c.age.astype(np.float64),
+                dated=t.dates_from != NO_DATE,
+                dates_from=t.dates_from,
+                dates_to=t.dates_to,
+            ),
+            InvoiceSide(invoice_keys, i.issued, i.due, i.amount, i.currency, i.sale, settlements),
+        )
 
     def _open_at(self, moment: int, settlements: Settlements) -> tuple[Ints, Keys]:
         """What is open of every invoice, int64[N], and the key space of it."""
@@ -257,11 +250,11 @@ class Reader:
             row = np.lexsort((order, i.currency, i.counterparty * 2 + i.sale))
             row = row[left[row] != 0]
             group = (i.counterparty[row] * 2 + i.sale[row]) * CURRENCY_SPAN + i.currency[row]
-            first, size, key = candidates.runs(group, i.currency[row], i.sale[row], left[row], wanted.key)
-            at, to = candidates.join(key, wanted.key)
+            first, size, key = key_spaces.runs(group, i.currency[row], i.sale[row], left[row], wanted.key)
+            at, to = join(key, wanted.key)
             hit = np.arange(hits, hits + len(at))
             transfers.append(Keys.of(wanted.row[to], hit))
-            invoices.append(Keys.of(row[candidates.expanded(first[at], size[at])], np.repeat(hit, size[at])))
+            invoices.append(Keys.of(row[expanded(first[at], size[at])], np.repeat(hit, size[at])))
             hits += len(at)
         return Keys.joined(transfers), Keys.joined(invoices).ascending()
 
@@ -269,7 +262,7 @@ class Reader:
         invoices, columns = self.world.invoices, self._invoice
         every = np.arange(len(invoices))
         return {
-            **candidates.number_keys(invoices["number"], invoices["reference"]),
+            **key_spaces.number_keys(invoices["number"], invoices["reference"]),
             "counterparty": Keys.of(every, columns.counterparty).ascending(),
             "mark": _marked(invoices["mark"], self._collectors.mark).ascending(),
         }
@@ -297,12 +290,12 @@ class Reader:
             ),
         ).sort("row", "counterparty")
         written_name = payers.named_in_title(transfers, self.world.invoices)
-        whole_row, whole = candidates.wholes(every, columns.amount)
+        whole_row, whole = key_spaces.wholes(every, columns.amount)
         spaces = [self._invoice_keys[space] for space in ("number", "number without zeros", "reference")]
         lengths = {int(n) for keys in spaces for n in np.unique(np.abs(keys.weight))}
         numbers = self._invoice_keys["number or reference"].key
         return {
-            **candidates.title_keys(transfers["written"], lengths, numbers),
+            **key_spaces.title_keys(transfers["written"], lengths, numbers),
             "payer": Keys.of(self._payer_of["row"].to_numpy(), self._payer_of["counterparty"].to_numpy()),
             "written name": Keys.of(
                 written_name["row"].to_numpy(),
@@ -316,12 +309,13 @@ class Reader:
             "whole": Keys.of(whole_row, amount_key(columns.currency[whole_row], columns.incoming[whole_row], whole)),
         }
 
-    def _described(self, pairs: Pairs, still_open: Ints) -> Lists:
+    def _described(self, pairs: Pairs, question: Question) -> Lists:
         t, i = self._transfer, self._invoice
         at, to = pairs.transfer, pairs.invoice
+        still_open = question.open(at, to)
         converted, rate_known = self._rates.convert(still_open, i.currency[to], t.currency[at])
         columns = {
-            **self._title_evidence(pairs),
+            **self._title_evidence(pairs, question),
             **self._payer_evidence(at, i.counterparty[to]),
             **self._amount_evidence(pairs, still_open, converted, rate_known),
             **self._date_evidence(at, to),
@@ -347,8 +341,8 @@ class Reader:
         )
         return replace(lists, context=self._context(lists, count))
 
-    def _title_evidence(self, pairs: Pairs) -> dict[str, npt.NDArray[np.floating]]:
-        found = pairs.found[:, list(READ_FROM_TITLE)]
+    def _title_evidence(self, pairs: Pairs, question: Question) -> dict[str, npt.NDArray[np.floating]]:
+        found = pairs.found[:, READ_FROM_TITLE]
         # A reference counts as a number: a company that gives none must not leave its weight to chance.
         columns = {
             name: (found[:, [RULE_INDEX[rule] for rule in rules]] != 0).any(1) * 1.0
@@ -367,9 +361,8 @@ class Reader:
         for column, place in (("issued", self._invoice.place), ("number", self._invoice.number_place)):
             columns[f"{column} inside range"] = self._inside_range(pairs, named, place[pairs.invoice])
         at, to = pairs.transfer, pairs.invoice
-        dated = self._transfer.dates_from[at] != NO_DATE
-        columns["on the title's dates"] = (dated & self._on_dates(at, to)) * 1.0
-        columns["paid by a collector"] = (pairs.found[:, RULE_INDEX[COLLECTED.name]] > 0) * 1.0
+        columns["on the title's dates"] = (question.transfers.dated[at] & question.on_dates(at, to)) * 1.0
+        columns["paid by a collector"] = (pairs.found[:, COLLECTED] > 0) * 1.0
         age = (self._transfer.booked[at] - self._invoice.issued[to] - self._collectors.age[at]).astype(float)
         columns["age from the collector's in spreads"] = np.where(
             self._collectors.payouts[at] > 0, (age / (self._collectors.age_spread[at] + 1)).clip(-8, 8), 0

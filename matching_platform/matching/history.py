@@ -1,6 +1,7 @@
 """What a ledger tells about a month: who paid what before it, and what its own transfers settled."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from typing import Final
 
@@ -12,10 +13,11 @@ from matching_platform.ledger.reading import Ledger
 from matching_platform.matching.balances import Settlements
 from matching_platform.matching.keys import keyed_invoices, keyed_transfers
 from matching_platform.matching.memory import Memory
+from matching_platform.matching.rules import DAYS_BEFORE_ISSUE
 from matching_platform.matching.text import folded
 
-# A payer may know an invoice some days before the date printed on it.
-DAYS_BEFORE_ISSUE: Final = 7
+# Some 20 candidates each, and half a kilobyte for a candidate.
+TRANSFERS_AT_ONCE: Final = 100_000
 REPEATED_WITHIN: Final = 10  # days between a payment and the same one made by mistake
 _IN_MIND: Final = 200  # days after which nobody names a settled invoice, not even by mistake
 BEFORE: Final = -1  # the moment of all that was settled before the batch
@@ -92,6 +94,16 @@ class Month:
     @classmethod
     def of(cls, ledger: Ledger, month: str) -> "Month":
         return History.of(ledger).month(month)
+
+    def portions(self, transfers: int) -> Iterator["Month"]:
+        """The month in portions of so many transfers at most, in order of booking."""
+        for start in range(0, max(1, len(self.transfers)), transfers):
+            portion = self.transfers.slice(start, transfers)
+            since = portion["booked_on"].min()
+            before = pl.concat([self.lately, self.transfers.head(start)])
+            if isinstance(since, date):
+                before = before.filter(pl.col("booked_on") >= since - timedelta(days=REPEATED_WITHIN))
+            yield replace(self, transfers=portion, lately=before)
 
     def settlements(self, matches: pl.DataFrame, moments: dict[str, int] | None = None) -> Settlements:
         """`matches` as parts of this month's invoices, at the moment of their transfer (BEFORE where it has none)."""

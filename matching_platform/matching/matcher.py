@@ -23,11 +23,13 @@ from matching_platform.ledger.reading import Ledger
 from matching_platform.ledger.schema import PROPOSALS, TABLES
 from matching_platform.matching.arrays import Doubles, Flags, Ints
 from matching_platform.matching.balances import Settlements, open_amounts
+from matching_platform.matching.candidates import Finder, find
 from matching_platform.matching.confidence import CLUES, Confidence, clues
 from matching_platform.matching.evidence import evidence, without_age
 from matching_platform.matching.features import CONTEXT_FEATURES, PAIR_FEATURES, Lists, Reader, World
-from matching_platform.matching.history import DAYS_BEFORE_ISSUE, History, settled
+from matching_platform.matching.history import TRANSFERS_AT_ONCE, History, Month, settled
 from matching_platform.matching.memory import Memory
+from matching_platform.matching.rules import DAYS_BEFORE_ISSUE
 from matching_platform.matching.scorer import Ensemble, ListScorer, best_rows, one_thread_each, score, shares
 from matching_platform.matching.set_features import SET_FEATURES
 from matching_platform.matching.settlement import Sets, allocate, is_hinted, propose, set_context
@@ -130,7 +132,13 @@ class Matcher:
             pl.DataFrame([{**invoice, "invoice_id": name} for name in "ab"], schema=TABLES["invoices"].schema),
         )
 
-    def match(self, ledger: Ledger, months: list[str] | None = None, progress: Progress | None = None) -> pl.DataFrame:
+    def match(
+        self,
+        ledger: Ledger,
+        months: list[str] | None = None,
+        progress: Progress | None = None,
+        candidates: Finder = find,
+    ) -> pl.DataFrame:
         """Proposals for the transfers booked in `months` (all without it), month by month.
 
         For each month only what was known then is seen: invoices issued so far, matches of transfers booked before it,
@@ -155,15 +163,24 @@ class Matcher:
                 known = history.month(month)
                 memory = memory.and_also(Memory.of(settled(ledger, history.between(since, month))))
                 since = max(since or month, month)
-                before = known.settlements(known.earlier)
-                world = World(known.transfers, known.lately, known.invoices, memory, before)
-                under_way.append((month, pool.submit(self._settle, world)))
+                under_way.append((month, pool.submit(self._match_month, known, memory, candidates)))
                 if history.is_tagged(month):
                     finish(_MONTHS_AT_ONCE - 1)
                 else:
                     finish(0)
                     history = history.and_also(_booked(parts[-1]))
             finish(0)
+        return pl.concat(parts)
+
+    def _match_month(self, known: Month, memory: Memory, candidates: Finder) -> pl.DataFrame:
+        """Portion by portion, so that memory bears a month of any size; each knows what the ones before have settled."""
+        settled, columns = known.earlier, ["transfer_id", "invoice_id", "amount"]
+        parts = [pl.DataFrame(schema=PROPOSALS)]
+        for portion in known.portions(TRANSFERS_AT_ONCE):
+            before = known.settlements(settled)
+            world = World(portion.transfers, portion.lately, portion.invoices, memory, before, candidates)
+            parts.append(self._settle(world))
+            settled = pl.concat([settled.select(columns), parts[-1].select(columns)])
         return pl.concat(parts)
 
     def _settle(self, world: World) -> pl.DataFrame:

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from matching_platform.matching.arrays import Flags, Floats, Ints
-from matching_platform.matching.candidates import SLOTS
 from matching_platform.matching.features import CONTEXT_FEATURES, Lists, P
+from matching_platform.matching.rules import SLOTS
 from matching_platform.matching.set_features import describe
 from matching_platform.matching.sets import LARGEST_DISCOUNT, ROUNDING, Slots, masks
 

@@ -9,26 +9,21 @@ from typing import TYPE_CHECKING, Final
 import polars as pl
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
-from matching_platform.ledger.money import DECIMAL
-from matching_platform.ledger.months import month_of
-from matching_platform.ledger.reading import read_raw, table_path
+from matching_platform.ledger.months import first_day, next_month
 from matching_platform.ledger.schema import RAW_TABLES, TABLES, Kind
-from matching_platform.warehouse.expressions import MONTH, fingerprints, keys, rows_of, taken
+from matching_platform.matching.candidates import Pairs, Question
+from matching_platform.warehouse import candidates
+from matching_platform.warehouse.expressions import fingerprints, rows_of, taken, unknown
+from matching_platform.warehouse.folder import months_of, storable
+from matching_platform.warehouse.tables import MONTH, PUBLISHED, publishable, raw_name
+from matching_platform.warehouse.warehouse import WarehouseError
 
 if TYPE_CHECKING:
     import duckdb
+    import ibis.expr.types as ir
     from ibis.backends.duckdb import Backend
 
 _WAIT_FOR_OTHERS: Final = 60  # seconds; a month is written in well under one
-
-# An ISO date, and perhaps a time of day.
-_DATE: Final = r"^(\d{4}-\d\d-\d\d)(?:[T ].*)?$"
-
-_FINER: Final = pl.Decimal(38, 6)  # tells 12.345 from 12.34
-
-
-class WarehouseError(RuntimeError):
-    """The warehouse cannot be used; the message says what to do."""
 
 
 @dataclass(frozen=True)
@@ -42,11 +37,21 @@ class DuckWarehouse:
 
     path: Path
 
-    def months(self, table: str) -> dict[str, str]:
-        """The fingerprint of each month of `table` ('invoices', 'transfers', 'matches'), by one query."""
+    def charged_to(self, run: str, step: str) -> "DuckWarehouse":  # noqa: ARG002 - what costs nothing is not summed
+        return self
+
+    def costs(self) -> dict[str, float]:
+        return {}
+
+    def months(self) -> dict[str, dict[str, str]]:
         with self._connect() as backend:
-            found = backend.to_polars(fingerprints(backend.table(raw_name(table))))
-        return {month: f"{rows}-{total:x}" for month, rows, total in sorted(found.rows())}
+            tables = {name for (name,) in backend.con.execute("SHOW TABLES").fetchall()}
+            held = [name for name in RAW_TABLES if raw_name(name) in tables]
+            found = {name: backend.to_polars(fingerprints(backend.table(raw_name(name)))) for name in held}
+        return {
+            name: {month: f"{rows}-{total:x}" for month, rows, total in sorted(frame.rows())}
+            for name, frame in found.items()
+        }
 
     def read_month(self, table: str, month: str) -> pl.DataFrame:
         """The rows of `month` as they came.
@@ -59,18 +64,16 @@ class DuckWarehouse:
         absent = [name for name in frame.columns if name in required and frame[name].null_count() == len(frame)]
         return frame.drop(absent) if len(frame) else frame
 
-    def ids(self, table: str) -> pl.Series:
-        """The keys of `table` in all months, also of months that are not valid."""
+    def taken(self, table: str, month: str) -> pl.Series:
         with self._connect() as backend:
-            found: pl.DataFrame = backend.to_polars(keys(backend.table(raw_name(table)), str(TABLES[table].key)))
+            of_month, earlier = _around(backend.table(raw_name(table)), month)
+            found: pl.DataFrame = backend.to_polars(taken(of_month, earlier, str(TABLES[table].key)))
         return found["key"]
 
-    def taken(self, table: str, month: str) -> pl.Series:
-        """The keys of `month` that an earlier month of `table` has already."""
+    def unknown_invoices(self, month: str) -> pl.Series:
         with self._connect() as backend:
-            found: pl.DataFrame = backend.to_polars(
-                taken(backend.table(raw_name(table)), str(TABLES[table].key), month)
-            )
+            named, _ = _around(backend.table(raw_name("matches")), month)
+            found: pl.DataFrame = backend.to_polars(unknown(named, backend.table(raw_name("invoices"))))
         return found["key"]
 
     def write_month(self, table: str, month: str, frame: pl.DataFrame) -> None:
@@ -79,41 +82,36 @@ class DuckWarehouse:
 
     def write_months(self, table: str, frames: Mapping[str, pl.DataFrame]) -> None:
         """`write_month` for many months in one transaction; without any, there is at least the table."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        parts = [_storable(table, frame).with_columns(pl.lit(month).alias(MONTH)) for month, frame in frames.items()]
+        parts = [storable(table, frame).with_columns(pl.lit(month).alias(MONTH)) for month, frame in frames.items()]
         with self._connect(write=True) as backend:
             backend.con.execute(_create(table))
             if parts:
                 _replace(backend.con, table, list(frames), pl.concat(parts, how="diagonal_relaxed"))
 
     def load_folder(self, folder: Path) -> None:
-        """Replaces every month found in a folder of the three tables, `.parquet` or `.csv`; a table may have no rows.
+        """Replaces every month found in a folder of the three tables, see `folder.months_of`."""
+        for name, months in months_of(folder).items():
+            self.write_months(name, months)
 
-        A match belongs to the month in which its transfer was booked; where there is no such transfer, to the month of
-        its tag, and it is refused there. Raises WarehouseError where a table is absent or a row's month cannot be told.
-        """
-        tables = {name: _read_raw(folder, name) for name in RAW_TABLES}
-        booked = _with_month(tables["transfers"], "booked_on").select("transfer_id", MONTH)
-        last = booked[MONTH].max()
-        tagged = _with_month(tables["matches"], "tagged_on").rename({MONTH: "_tagged"})
-        months = {
-            "invoices": _with_month(tables["invoices"], "issued_on"),
-            "transfers": _with_month(tables["transfers"], "booked_on"),
-            "matches": tagged.join(booked.unique("transfer_id"), on="transfer_id", how="left", maintain_order="left")
-            .with_columns(pl.coalesce(MONTH, pl.min_horizontal("_tagged", pl.lit(last))).alias(MONTH))
-            .drop("_tagged"),
-        }
-        for name, frame in months.items():
-            if frame[MONTH].has_nulls():
-                row = frame[MONTH].is_null().arg_true()[0] + 1
-                column = "tagged_on" if name == "matches" else TABLES[name].partitioned_by
-                raise WarehouseError(f"{folder}/{name}: row {row}, column {column}: is not a date (YYYY-MM-DD)")
-            parts = frame.partition_by(MONTH, as_dict=True, include_key=False)
-            self.write_months(name, {str(month): part for (month,), part in parts.items()})
+    def publish(self, table: str, month: str, frame: pl.DataFrame) -> None:
+        date = PUBLISHED[table].partitioned_by
+        with self._connect(write=True) as backend, _transaction(backend.con) as connection:
+            connection.register("incoming", publishable(table, frame).to_arrow())
+            connection.execute(f"CREATE TABLE IF NOT EXISTS {table} AS SELECT * FROM incoming LIMIT 0")
+            connection.execute(
+                f"DELETE FROM {table} WHERE {date} >= ? AND {date} < ?",
+                [first_day(month), first_day(next_month(month))],
+            )
+            connection.execute(f"INSERT INTO {table} BY NAME SELECT * FROM incoming")
+
+    def candidates(self, question: Question) -> Pairs:
+        return find(question)
 
     @contextmanager
     def _connect(self, *, write: bool = False) -> Iterator["Backend"]:
-        if not write and not self.path.exists():
+        if write:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        elif not self.path.exists():
             raise WarehouseError(f"there is no warehouse at {self.path}; load a folder of tables into it first")
         # Imported here: once a module that types refer to holds it, DuckDB 2.0 reports itself as leaked at every exit.
         import ibis
@@ -131,9 +129,36 @@ class DuckWarehouse:
             backend.disconnect()
 
 
-def raw_name(table: str) -> str:
-    """The name of a table of the contract in a warehouse."""
-    return f"raw_{table}"
+def find(question: Question) -> Pairs:
+    """The candidate pairs of a question, joined by DuckDB in memory."""
+    import ibis
+
+    backend = ibis.duckdb.connect()
+    try:
+        for name, table in candidates.tables(question).items():
+            backend.con.register(name, table)
+        tables = {name: backend.table(name) for name in candidates.TABLES}
+        # Not Ibis's `to_pyarrow_batches`, which calls DuckDB by a name that 2.0 no longer has.
+        answer = backend.con.sql(backend.compile(candidates.pairs(**tables)))
+        return candidates.collected(answer.to_arrow_reader(), question)
+    finally:
+        backend.disconnect()
+
+
+def _around(table: "ir.Table", month: str) -> tuple["ir.Table", "ir.Table"]:
+    """The rows of `month`, and those of all earlier ones."""
+    return rows_of(table, month), table.filter(table[MONTH] < month)
+
+
+@contextmanager
+def _transaction(connection: "duckdb.DuckDBPyConnection") -> Iterator["duckdb.DuckDBPyConnection"]:
+    connection.begin()
+    try:
+        yield connection
+    except BaseException:
+        connection.rollback()
+        raise
+    connection.commit()
 
 
 def _is_busy(error: BaseException) -> bool:
@@ -150,50 +175,16 @@ def _create(table: str) -> str:
     return f"CREATE TABLE IF NOT EXISTS {raw_name(table)} ({', '.join(columns)}, {MONTH} VARCHAR NOT NULL)"
 
 
-def _storable(table: str, frame: pl.DataFrame) -> pl.DataFrame:
-    """The contract's columns of `frame` in the contract's types, or as text where a value does not fit."""
-    columns = [column for column in TABLES[table].columns if column.name in frame.columns]
-    return frame.select(_fitted(frame[column.name], column.external_dtype) for column in columns)
-
-
-def _fitted(values: pl.Series, dtype: pl.DataType) -> pl.Series:
-    fitted = _as_date(values) if dtype == pl.Date else values.cast(dtype, strict=False)
-    lossless = fitted.null_count() == values.null_count()
-    if dtype == DECIMAL:
-        lossless = lossless and (values.cast(_FINER, strict=False) == fitted.cast(_FINER)).all()
-    return fitted if lossless else values.cast(pl.String, strict=False)
-
-
 def _replace(connection: "duckdb.DuckDBPyConnection", table: str, months: list[str], rows: pl.DataFrame) -> None:
     """Replaces `months` of `table` by `rows` in one transaction, widening columns that cannot hold them."""
     name = raw_name(table)
     connection.register("incoming", rows.to_arrow())
-    connection.begin()
-    held = {column: kind for column, kind, *_ in connection.execute(f"DESCRIBE {name}").fetchall()}
-    for column, dtype in rows.schema.items():
-        if column not in held:
-            connection.execute(f"ALTER TABLE {name} ADD COLUMN {column} VARCHAR")
-        elif dtype == pl.String and held[column] != "VARCHAR":
-            connection.execute(f"ALTER TABLE {name} ALTER {column} TYPE VARCHAR")
-    connection.execute(f"DELETE FROM {name} WHERE {MONTH} IN (SELECT unnest(?))", [months])
-    connection.execute(f"INSERT INTO {name} BY NAME SELECT * FROM incoming")
-    connection.commit()
-
-
-def _read_raw(folder: Path, name: str) -> pl.DataFrame:
-    path = table_path(folder, name)
-    if path is None:
-        raise WarehouseError(f"{folder} holds neither {name}.parquet nor {name}.csv")
-    return read_raw(path)
-
-
-def _with_month(frame: pl.DataFrame, column: str) -> pl.DataFrame:
-    days = _as_date(frame[column]).alias("_day")
-    return frame.with_columns(days).with_columns(month_of("_day").alias(MONTH)).drop("_day")
-
-
-def _as_date(values: pl.Series) -> pl.Series:
-    """Null where a value is not a date."""
-    if values.dtype == pl.String:
-        return values.str.strip_chars().str.extract(_DATE).str.to_date("%Y-%m-%d", strict=False)
-    return values.cast(pl.Date, strict=False)
+    with _transaction(connection):
+        held = {column: kind for column, kind, *_ in connection.execute(f"DESCRIBE {name}").fetchall()}
+        for column, dtype in rows.schema.items():
+            if column not in held:
+                connection.execute(f"ALTER TABLE {name} ADD COLUMN {column} VARCHAR")
+            elif dtype == pl.String and held[column] != "VARCHAR":
+                connection.execute(f"ALTER TABLE {name} ALTER {column} TYPE VARCHAR")
+        connection.execute(f"DELETE FROM {name} WHERE {MONTH} IN (SELECT unnest(?))", [months])
+        connection.execute(f"INSERT INTO {name} BY NAME SELECT * FROM incoming")

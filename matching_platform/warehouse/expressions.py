@@ -2,12 +2,11 @@
 
 from typing import TYPE_CHECKING, Final
 
+from matching_platform.warehouse.tables import MONTH
+
 if TYPE_CHECKING:
     import ibis.expr.types as ir
 
-
-# The partition that delivered a row. It is kept apart from the dates, which a bad month may not be able to tell.
-MONTH: Final = "month"
 
 _HASH_BITS: Final = 2**40 - 1  # a million rows a month still sum up within int64
 _BETWEEN: Final = "\x1f"
@@ -32,12 +31,16 @@ def rows_of(table: "ir.Table", month: str) -> "ir.Table":
 
 
 def keys(table: "ir.Table", key: str) -> "ir.Table":
-    """The distinct keys of all months, without surrounding blanks."""
+    """The distinct keys of a table, without surrounding blanks."""
     return table.select(key=table[key].cast("string").strip()).distinct()
 
 
-def taken(table: "ir.Table", key: str, month: str) -> "ir.Table":
-    """The keys of `month` that an earlier month has already."""
-    return keys(table.filter(table[MONTH] == month), key).semi_join(
-        keys(table.filter(table[MONTH] < month), key), "key"
-    )
+def taken(rows: "ir.Table", earlier: "ir.Table", key: str) -> "ir.Table":
+    """The keys of `rows` that `earlier` ones have already."""
+    return keys(rows, key).semi_join(keys(earlier, key), "key")
+
+
+def unknown(matches: "ir.Table", invoices: "ir.Table") -> "ir.Table":
+    """The invoice ids that `matches` name and no invoice has."""
+    named = keys(matches, "invoice_id")
+    return named.filter(named.key.notnull()).anti_join(keys(invoices, "invoice_id"), "key")

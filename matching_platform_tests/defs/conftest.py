@@ -2,8 +2,8 @@
 
 import shutil
 import socket
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -31,14 +31,16 @@ class World:
 
     home: Path
     thresholds: Thresholds = THRESHOLDS
+    given: Mapping[str, Any] = field(default_factory=dict)
 
     @cached_property
     def platform(self) -> Platform:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
-        given = {"warehouse": self.home / "data" / "warehouse.duckdb", "store": str(self.home / "data" / "store")}
-        settings = Settings(**{**DEFAULTS["local"], **given, "port": port, "thresholds": self.thresholds})
+        local = {"warehouse": self.home / "data" / "warehouse.duckdb", "store": str(self.home / "data" / "store")}
+        given = self.given or {"environment": "local", **local}
+        settings = Settings(**{**DEFAULTS[given["environment"]], **given, "port": port, "thresholds": self.thresholds})
         return Platform(settings)
 
     @cached_property

@@ -44,6 +44,20 @@ def test_a_new_month_is_reported(world: World) -> None:
     assert seen(tick(world, first.cursor)) == {("raw_transfers", "2024-05")}
 
 
+def test_a_month_that_is_gone_is_reported_once(world: World) -> None:
+    first = tick(world, None)
+    world.platform.warehouse.write_month(
+        "matches", MONTHS[0], world.platform.warehouse.read_month("matches", "2031-01")
+    )
+    second = tick(world, first.cursor)
+    assert seen(second) == {("raw_matches", MONTHS[0])}
+    for event in (*first.asset_events, *second.asset_events):
+        world.instance.report_runless_asset_event(event)
+    assert isinstance(tick(world, second.cursor), dg.SkipReason)
+    assert isinstance(tick(world, None), dg.SkipReason)
+    assert "has no rows" in world.make("matches", month=MONTHS[0]).failure
+
+
 def test_a_month_outside_the_configured_ones_is_left_alone(world: World) -> None:
     first = tick(world, None)
     rows = world.platform.warehouse.read_month("transfers", NEWEST)

@@ -228,3 +228,43 @@ def test_a_search_sees_nothing_that_is_withheld(world: World, monkeypatch: pytes
     for frame in (*examples.values(), *vars(ledger).values()):
         for column in {"transfer_id", "invoice_id"} & set(frame.columns):
             assert not ids & set(frame[column].drop_nulls())
+
+
+def asked(**settings: float) -> dict[str, object]:
+    """What somebody types who wants a model of these settings."""
+    return {"ops": {"model": {"config": {"settings": settings}}}}
+
+
+def learned_with(world: World) -> dict[str, float]:
+    model = world.platform.current("model", NEWEST)
+    return Matcher.load(world.platform.store.fetch(model)).card["settings"]
+
+
+def test_what_is_asked_for_comes_before_what_a_search_found_and_only_once(world: World) -> None:
+    learned = world.platform.current("train_set", NEWEST)
+    searching._note(world.platform, learned, 0, searching.Outcome({"hidden": 40, "pair_epochs": 5}, "found", None))
+    found = asdict(searching.settings_for(world.platform, learned))
+    made = world.make("model", month=NEWEST, config=asked(hidden=24))
+    assert made.metadata("model")[searching.ASKED_FOR] == "hidden 24"
+    assert learned_with(world) == {**found, "hidden": 24}
+    made = world.make("model", month=NEWEST)
+    assert searching.ASKED_FOR not in made.metadata("model")
+    assert learned_with(world) == found
+
+
+def test_a_model_as_it_was_asked_for_is_told_to_be_bad_and_nothing_is_searched_instead(world: World) -> None:
+    assert world.make("model", month=NEWEST, config=asked(hidden=24, pair_epochs=5)).success
+    miss(world, world.platform.current("model", NEWEST))
+    sensor = Sensor(world)
+    for _ in range(2):
+        told = sensor.tick()
+        assert "it learned with settings that were asked for: hidden 24, pair_epochs 5. It is not promoted" in told
+    assert notices(world) == 1
+    assert world.make("model", month=NEWEST).success
+    miss(world, world.platform.current("model", NEWEST))
+    assert isinstance(Sensor(world).tick(), dg.RunRequest), "nobody asked for this one"
+
+
+def test_settings_that_cannot_be_are_refused_before_anything_is_trained(world: World) -> None:
+    made = world.make("model", month=NEWEST, config=asked(hidden=0))
+    assert made.failure == "nothing can be trained with these settings: hidden: Input should be greater than 0, not 0"

@@ -98,3 +98,13 @@ def test_examples_are_the_same_rows_as_arrays(small_ledger: Ledger, labelled: pl
     right = np.bincount(data.lists.pairs.transfer, data.label, len(heads))
     assert (right[~data.paying] == 0).all()
     assert (right[data.paying & data.complete] > 0).all()
+
+
+def test_a_month_in_portions_has_the_same_labelled_pairs(small_ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    month = small_ledger.months()[-1]
+    whole = label_month(small_ledger, month)
+    monkeypatch.setattr("matching_platform.learning.examples.TRANSFERS_AT_ONCE", 30)
+    parts = label_month(small_ledger, month)
+    key = ["elsewhere", "transfer_id", "invoice_id"]
+    shown = [name for name in whole.columns if name not in ("pair", "context", "counterparty", "order", "number_order")]
+    assert_frame_equal(whole.select(shown).sort(key), parts.select(shown).sort(key))

@@ -15,21 +15,15 @@ from hypothesis import strategies as st
 from matching_platform.matching import candidates
 from matching_platform.matching.balances import Settlements
 from matching_platform.matching.candidates import (
-    CHARGES,
-    RULE_INDEX,
-    RULES,
-    SHARES,
-    SLOTS,
-    Keys,
     Pairs,
-    amount_key,
+    Question,
     find,
     join,
     rank_within,
-    runs,
-    wholes,
 )
-from matching_platform_tests.matching.worlds import invoices, read, transfers
+from matching_platform.matching.key_spaces import CHARGES, SHARES, amount_key, runs, wholes
+from matching_platform.matching.rules import DAYS_BEFORE_ISSUE, RULE_INDEX, RULES, SLOTS
+from matching_platform_tests.matching.worlds import invoices, questions, read, transfers
 
 ints = st.lists(st.integers(-3, 5), max_size=30)
 STRANGER = {"counterparty_name": "NOBODY KNOWN", "counterparty_account": None}
@@ -127,42 +121,25 @@ def test_where_slots_are_short_the_likeliest_stay() -> None:
     assert "amount" in rules_of(pairs, 177)
 
 
-keys = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 3), st.sampled_from([-6, 3, 6])), max_size=12)
-
-
-@given(st.lists(keys, min_size=22, max_size=22), st.integers(0, 4), st.sampled_from([1, 5, 1_000_000]))
-def test_find_equals_a_plain_loop(spaces: list[list[tuple[int, int, int]]], forbidden: int, pairs_at_once: int) -> None:
-    left_names, right_names = ({getattr(rule, side) for rule in RULES} for side in ("transfer_key", "invoice_key"))
-
-    def side(names: set[str], rows: list[list[tuple[int, int, int]]]) -> dict[str, list[tuple[int, int, int]]]:
-        return dict(zip(sorted(names), rows, strict=False))
-
-    left = side(left_names, spaces)
-    right = side(right_names, spaces[len(left_names) :])
-    arrays = [
-        {
-            name: Keys(*(np.array(rows, np.int64).reshape(-1, 3).T[:2]), np.array([w for *_, w in rows], np.float32))
-            for name, rows in one.items()
-        }
-        for one in (left, right)
-    ]
-    arrays[1] = {name: keys.ascending() for name, keys in arrays[1].items()}
+@given(questions(), st.sampled_from([1, 5, 1_000_000]))
+def test_find_equals_a_plain_loop(question: Question, pairs_at_once: int) -> None:
     with patch.object(candidates, "_PAIRS_AT_ONCE", pairs_at_once):
-        pairs = find(
-            *arrays,
-            lambda rule, transfer, invoice: invoice != forbidden,
-            lambda transfer, invoice: invoice.astype(np.float32),
-        )
+        pairs = find(question)
+    t, i = question.transfers, question.invoices
     expected = {
-        (t, i, rule.name)
+        (transfer, invoice, rule.name)
         for rule in RULES
-        for t, key, _ in left[rule.transfer_key]
-        for i, other, _ in right[rule.invoice_key]
-        if key == other and i != forbidden
+        for transfer, key in zip(t.keys[rule.transfer_key].row, t.keys[rule.transfer_key].key, strict=True)
+        for invoice, other in zip(i.keys[rule.invoice_key].row, i.keys[rule.invoice_key].key, strict=True)
+        if key == other
+        and i.issued[invoice] <= t.booked[transfer] + DAYS_BEFORE_ISSUE
+        and i.sale[invoice] == t.incoming[transfer]
+        and (rule.closed_too or question.open(np.array([transfer]), np.array([invoice]))[0] != 0)
+        and (not rule.same_currency or i.currency[invoice] == t.currency[transfer])
     }
     found = {
-        (int(t), int(i), rule.name)
-        for t, i, row in zip(pairs.transfer, pairs.invoice, pairs.found, strict=True)
+        (int(transfer), int(invoice), rule.name)
+        for transfer, invoice, row in zip(pairs.transfer, pairs.invoice, pairs.found, strict=True)
         for rule in RULES
         if row[RULE_INDEX[rule.name]] != 0
     }

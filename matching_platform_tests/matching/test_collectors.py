@@ -9,7 +9,6 @@ import pytest
 
 from matching_platform.ledger.reading import Ledger
 from matching_platform.ledger.schema import MATCHES
-from matching_platform.matching.candidates import RULE_INDEX
 from matching_platform.matching.collectors import Collectors
 from matching_platform.matching.features import COLLECTED
 from matching_platform.matching.history import settled
@@ -64,5 +63,5 @@ def test_what_he_may_pay_next_are_sales_with_his_mark(memory: Memory) -> None:
         sale(date(2024, 5, 3), "CF", 31), sale(date(2024, 5, 3), "XY", 32), sale(date(2024, 5, 4), "CF", 33)
     )
     lists = read(transfers({**ACQUIRER, "booked_on": date(2024, 5, 6), "amount": 196_00}), sold, memory)
-    assert lists.pairs.invoice[lists.pairs.found[:, RULE_INDEX[COLLECTED.name]] > 0].tolist() == [0, 2]
+    assert lists.pairs.invoice[lists.pairs.found[:, COLLECTED] > 0].tolist() == [0, 2]
     assert np.isfinite(lists.pair).all()

@@ -387,3 +387,18 @@ def test_one_odd_date_changes_nothing_for_the_others(matcher: Matcher, small_led
     both = matcher.propose(pl.concat([batch, stranger]), small_ledger.invoices).filter(pl.col("transfer_id") != "odd")
     alone = matcher.propose(batch, small_ledger.invoices)
     assert both["decision"].to_list() == alone["decision"].to_list()
+
+
+def test_a_month_in_portions_settles_nothing_twice(
+    small_ledger: Ledger, small_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What one portion has settled is settled for the next; most proposals are those of the whole month."""
+    month = small_ledger.months()[-1]
+    whole = Matcher.load(small_model).match(small_ledger, [month])
+    monkeypatch.setattr("matching_platform.matching.matcher.TRANSFERS_AT_ONCE", 30)
+    parts = Matcher.load(small_model).match(small_ledger, [month])
+    assert parts["transfer_id"].unique(maintain_order=True).len() == whole["transfer_id"].n_unique()
+    same = whole.join(parts, on=["transfer_id", "invoice_id"], nulls_equal=True)
+    assert same.height > 0.9 * whole.height
+    settled = parts.group_by("invoice_id").agg(pl.col("amount").sum()).join(small_ledger.invoices, on="invoice_id")
+    assert (settled["amount"].abs() <= settled["amount_right"].abs()).all()

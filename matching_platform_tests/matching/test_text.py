@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from matching_platform.matching import text
-from matching_platform.matching.candidates import join, number_keys, title_keys
+from matching_platform.matching.candidates import join
+from matching_platform.matching.key_spaces import number_keys, title_keys
 from matching_platform.matching.text import Digits, deletions, folded
 
 RULES = {

@@ -10,7 +10,8 @@ import polars as pl
 import pytest
 
 from matching_platform.ledger.validation import LedgerError, validate
-from matching_platform.warehouse.duck import DuckWarehouse, WarehouseError
+from matching_platform.warehouse.duck import DuckWarehouse
+from matching_platform.warehouse.warehouse import WarehouseError
 
 
 def transfers(month: str, count: int = 3) -> pl.DataFrame:
@@ -48,13 +49,13 @@ def test_raw_tables_have_the_types_of_the_contract(warehouse: DuckWarehouse) -> 
 
 
 def test_fingerprints_change_with_values_and_not_with_order(warehouse: DuckWarehouse) -> None:
-    before = warehouse.months("transfers")
+    before = warehouse.months()["transfers"]
     assert list(before) == ["2024-01", "2024-02"]
     warehouse.write_month("transfers", "2024-01", transfers("2024-01").reverse())
-    assert warehouse.months("transfers") == before
+    assert warehouse.months()["transfers"] == before
     corrected = transfers("2024-01").with_columns(pl.lit("INV 2").alias("title"))
     warehouse.write_month("transfers", "2024-01", corrected)
-    after = warehouse.months("transfers")
+    after = warehouse.months()["transfers"]
     assert after["2024-01"] != before["2024-01"]
     assert after["2024-02"] == before["2024-02"]
 
@@ -72,15 +73,15 @@ def test_fingerprints_change_with_values_and_not_with_order(warehouse: DuckWareh
 def test_a_bad_month_is_kept_as_it_came_and_harms_no_other(
     warehouse: DuckWarehouse, changes: dict[str, pl.Expr], column: str, problem: str
 ) -> None:
-    before = warehouse.months("transfers")
+    before = warehouse.months()["transfers"]
     warehouse.write_month("transfers", "2024-02", transfers("2024-02").with_columns(**changes))
     with pytest.raises(LedgerError, match=problem) as refused:
         validate("transfers", warehouse.read_month("transfers", "2024-02"))
     assert refused.value.column == column
-    assert warehouse.months("transfers")["2024-01"] == before["2024-01"]
+    assert warehouse.months()["transfers"]["2024-01"] == before["2024-01"]
     assert validate("transfers", warehouse.read_month("transfers", "2024-01"))["amount"].to_list() == [150, 250, 350]
     warehouse.write_month("transfers", "2024-02", transfers("2024-02"))
-    assert warehouse.months("transfers") == before
+    assert warehouse.months()["transfers"] == before
     assert validate("transfers", warehouse.read_month("transfers", "2024-02")).height == 3
 
 
@@ -112,7 +113,7 @@ def test_a_folder_is_split_into_its_months(tmp_path: Path, suffix: str) -> None:
         )
     warehouse = DuckWarehouse(tmp_path / "warehouse.duckdb")
     warehouse.load_folder(folder)
-    months = {name: list(warehouse.months(name)) for name in tables}
+    months = {name: list(found) for name, found in warehouse.months().items()}
     assert months == {
         "transfers": ["2024-01", "2024-02"],
         "invoices": ["2023-12"],
@@ -133,7 +134,7 @@ def test_a_folder_with_a_row_of_no_month_is_refused(tmp_path: Path) -> None:
 
 def test_without_a_file_the_error_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(WarehouseError, match="load a folder"):
-        DuckWarehouse(tmp_path / "none.duckdb").months("transfers")
+        DuckWarehouse(tmp_path / "none.duckdb").months()
 
 
 def test_reading_waits_for_a_writer_in_another_process(warehouse: DuckWarehouse) -> None:
@@ -143,11 +144,11 @@ def test_reading_waits_for_a_writer_in_another_process(warehouse: DuckWarehouse)
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as writer:
         assert writer.stdout is not None
         assert writer.stdout.readline() == "held\n"
-        assert len(warehouse.months("transfers")) == 2
+        assert len(warehouse.months()["transfers"]) == 2
 
 
 def test_a_writer_killed_halfway_leaves_the_month_as_it_was(warehouse: DuckWarehouse) -> None:
-    before = warehouse.months("transfers")
+    before = warehouse.months()["transfers"]
     script = (
         f"import duckdb, time; c = duckdb.connect({str(warehouse.path)!r}); c.begin();"
         "c.execute(\"DELETE FROM raw_transfers WHERE month = '2024-01'\"); print('half', flush=True); time.sleep(60)"
@@ -156,7 +157,7 @@ def test_a_writer_killed_halfway_leaves_the_month_as_it_was(warehouse: DuckWareh
         assert writer.stdout is not None
         assert writer.stdout.readline() == "half\n"
         writer.send_signal(signal.SIGKILL)
-    assert warehouse.months("transfers") == before
+    assert warehouse.months()["transfers"] == before
 
 
 @pytest.mark.parametrize("suffix", ["parquet", "csv"])
@@ -168,7 +169,7 @@ def test_a_company_that_has_tagged_nothing_yet_can_be_loaded(tmp_path: Path, suf
         frame.write_parquet(path) if suffix == "parquet" else frame.write_csv(path)
     warehouse = DuckWarehouse(tmp_path / "warehouse.duckdb")
     warehouse.load_folder(tmp_path)
-    assert warehouse.months("matches") == {}
+    assert warehouse.months()["matches"] == {}
     assert warehouse.read_month("matches", "2024-01").is_empty()
 
 

@@ -1,0 +1,221 @@
+"""What must be there before anything runs, looked at one by one; a problem comes with what to do about it."""
+
+import getpass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from typing import TYPE_CHECKING, Final
+
+import dagster as dg
+from packaging.requirements import Requirement
+
+from matching_platform.environment import PREFIX, NotConfiguredError, Platform
+from matching_platform.ledger.schema import RAW_TABLES, TABLES
+from matching_platform.matching.matcher import Matcher, ModelError
+from matching_platform.store.files import StoreError
+from matching_platform.store.record import FOLDER as RECORDS
+from matching_platform.store.record import Record
+from matching_platform.warehouse.duck import DuckWarehouse
+from matching_platform.warehouse.tables import raw_name
+from matching_platform.warehouse.warehouse import WarehouseError
+
+if TYPE_CHECKING:
+    from matching_platform.warehouse.bigquery import BigQueryWarehouse
+
+DISTRIBUTION: Final = "matching-platform"
+_EXTRA: Final = "platform"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was looked at, what was seen there, and, where that is a problem, what to do about it."""
+
+    subject: str
+    seen: str
+    advice: str = ""
+
+    @property
+    def fine(self) -> bool:
+        return not self.advice
+
+
+Check = Callable[[Platform], Iterator[Finding]]
+
+
+def examine(platform: Platform) -> Iterator[Finding]:
+    """A finding for everything that the platform needs in its environment, as it is looked at."""
+    cloud = platform.settings.warehouse is None
+    for check in _CLOUD if cloud else _LAPTOP:
+        subject = check.__name__.replace("_", " ")
+        try:
+            yield from check(platform)
+        except NotConfiguredError as error:
+            yield Finding(subject, "are missing, and nothing else can be looked at", str(error))
+            return
+        except (ModelError, StoreError, WarehouseError) as error:
+            yield Finding(subject, "failed", str(error))
+
+
+def sensors(instance: dg.DagsterInstance, repository: dg.RepositoryDefinition) -> Iterator[Finding]:
+    """Whether the platform's sensors and schedules are at work on a Dagster instance."""
+    from matching_platform.defs.heartbeat import sensor_problems
+
+    problems = sensor_problems(instance, repository)
+    for problem in problems:
+        yield Finding("sensors", problem.told, problem.advice)
+    if not problems:
+        yield Finding("sensors", "all run")
+
+
+def versions(platform: Platform) -> Iterator[Finding]:  # noqa: ARG001 - every check is asked alike
+    """Whether what is installed is what the distribution asks for."""
+    seen, wrong = [], []
+    for text in metadata.requires(DISTRIBUTION) or []:
+        wanted = Requirement(text)
+        if wanted.marker and not wanted.marker.evaluate({"extra": _EXTRA}):
+            continue
+        try:
+            version = metadata.version(wanted.name)
+        except metadata.PackageNotFoundError:
+            wrong.append(f"{wanted.name} is not installed")
+            continue
+        seen.append(wanted.name)
+        if not wanted.specifier.contains(version, prereleases=True):
+            wrong.append(f"{wanted.name} is {version}, not {wanted.specifier}")
+    told = ", ".join(f"{name} {metadata.version(name)}" for name in ("dagster", "torch", "bentoml"))
+    if wrong:
+        yield Finding("packages", "; ".join(wrong), f"install again: pip install '{DISTRIBUTION}[{_EXTRA}]'")
+    else:
+        yield Finding("packages", f"{len(seen)} as asked for, {told}")
+
+
+def duckdb(platform: Platform) -> Iterator[Finding]:
+    path = platform.settings.warehouse
+    if path is None or not path.exists():
+        advice = "run `matching-platform load DATA`, or `make demo` for a sample company"
+        yield Finding(f"warehouse {path}", "is not there yet", advice)
+        return
+    held = {name: months for name, months in DuckWarehouse(path).months().items() if months}
+    for name in RAW_TABLES:
+        months = list(held.get(name, {}))
+        yield _of_months(f"warehouse {path}, {raw_name(name)}", months)
+
+
+def credentials(platform: Platform) -> Iterator[Finding]:
+    yield Finding("credentials", f"of project {platform.project}")
+
+
+def datasets(platform: Platform) -> Iterator[Finding]:
+    """The two datasets, in one location."""
+    from google.api_core import exceptions as api
+
+    from matching_platform.warehouse.queries import explained
+
+    client, given = _bigquery(platform).client, platform.settings
+    places = {}
+    for name, setting in ((given.raw_dataset, "RAW_DATASET"), (given.dataset, "DATASET")):
+        subject = f"dataset {platform.project}.{name}"
+        try:
+            with explained(f"looking at {subject}"):
+                places[subject] = client.get_dataset(f"{platform.project}.{name}").location
+        except WarehouseError as error:
+            if not isinstance(error.__cause__, api.NotFound):
+                raise
+            advice = f"make it with `bq mk --dataset {platform.project}:{name}`, or set {PREFIX}{setting}"
+            yield Finding(subject, "does not exist", advice)
+            continue
+        yield Finding(subject, f"is there, in {places[subject]}")
+    if len(set(places.values())) > 1:
+        told = ", ".join(f"{subject} in {place}" for subject, place in places.items())
+        yield Finding("location", told, "BigQuery joins only what is in one location; move one of the datasets")
+
+
+def raw_tables(platform: Platform) -> Iterator[Finding]:
+    """Whether each raw table is there, has the contract's columns and may be read; and which months it holds."""
+    warehouse = _bigquery(platform)
+    for name in RAW_TABLES:
+        subject = f"table {platform.place}.{raw_name(name)}"
+        try:
+            held = warehouse.raw_types(name)
+        except WarehouseError as error:
+            yield Finding(subject, "cannot be used", str(error))
+            continue
+        missing = [column.name for column in TABLES[name].columns if column.name not in held]
+        if missing:
+            yield Finding(subject, f"lacks {', '.join(missing)}", "add the columns, as ledger/schema.py lists them")
+        elif held.get("amount", "").startswith("FLOAT"):
+            yield Finding(
+                subject, "holds amounts as floats", "make the column amount NUMERIC; a float is no exact amount"
+            )
+        else:
+            yield Finding(subject, "has the columns of the contract")
+    for name, months in warehouse.months().items():
+        yield _of_months(f"months of {raw_name(name)}", list(months))
+
+
+def reading(platform: Platform) -> Iterator[Finding]:
+    _bigquery(platform).try_reading()
+    yield Finding("Storage Read API", "answers")
+
+
+def writing(platform: Platform) -> Iterator[Finding]:
+    _bigquery(platform).try_writing()
+    yield Finding(f"dataset {platform.project}.{platform.settings.dataset}", "can be written")
+
+
+def store(platform: Platform) -> Iterator[Finding]:
+    """Whether the store takes an entry of a record, gives it back, and lets nobody write it again."""
+    record, files = Record(platform.store, "doctor"), platform.store.files
+    subject = f"store {files.root}"
+    entry = record.append({"version": metadata.version(DISTRIBUTION)}, actor=getpass.getuser())
+    try:
+        files.create(f"{RECORDS}/doctor/{entry.number:08d}.json", b"another")
+    except FileExistsError:
+        yield Finding(subject, f"can be written and read, and keeps what was written first (look {record.count()})")
+    else:
+        advice = "use a store that creates a file only where there is none, as disks and Cloud Storage do"
+        yield Finding(subject, "lets two writers create the same file", advice)
+
+
+def registry(platform: Platform) -> Iterator[Finding]:
+    """Whether the champion is there, whole, and of a kind that this version of the platform reads."""
+    champion = platform.registry.champion()
+    if champion is None:
+        yield Finding("registry", "has no champion yet, which is right before the first promotion")
+        return
+    card = Matcher.load(platform.store.fetch(champion.model)).card
+    yield Finding("registry", f"champion {champion.model.name}, trained until {card['trained_until']}, can be loaded")
+
+
+def pubsub(platform: Platform) -> Iterator[Finding]:
+    from matching_platform.defs.requests import PubSubError
+    from matching_platform.defs.requests import examine as examine_requests
+
+    if platform.settings.training_requests is None:
+        yield Finding("training requests", f"none are listened to; {PREFIX}TRAINING_REQUESTS would name a subscription")
+        return
+    try:
+        examine_requests(platform.settings)
+    except PubSubError as error:
+        yield Finding("training requests", "cannot be listened to", str(error))
+    else:
+        yield Finding("training requests", f"from {platform.settings.training_requests}")
+
+
+_LAPTOP: Final = (versions, duckdb, store, registry)
+_CLOUD: Final = (versions, credentials, datasets, raw_tables, reading, writing, store, registry, pubsub)
+
+
+def _bigquery(platform: Platform) -> "BigQueryWarehouse":
+    from matching_platform.warehouse.bigquery import BigQueryWarehouse
+
+    warehouse = platform.warehouse
+    if not isinstance(warehouse, BigQueryWarehouse):
+        raise TypeError(f"{warehouse} is not BigQuery")
+    return warehouse
+
+
+def _of_months(subject: str, months: list[str]) -> Finding:
+    if not months:
+        return Finding(subject, "no months yet", "load a folder with `matching-platform load DATA`")
+    return Finding(subject, f"{len(months)} months, {months[0]} to {months[-1]}")

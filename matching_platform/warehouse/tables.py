@@ -1,0 +1,67 @@
+"""The tables of a warehouse as data: the raw ones, and those in which people and the finance system read results."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+import polars as pl
+
+from matching_platform.ledger.money import DECIMAL, to_decimal
+from matching_platform.ledger.schema import TABLES, Column
+
+# The partition that delivered a raw row. It is kept apart from the dates, which a bad month may not be able to tell.
+MONTH: Final = "month"
+
+
+@dataclass(frozen=True)
+class Published:
+    """A table of results: `columns` with their types at the edges, the date whose month is the partition, and the columns by
+    which rows lie together."""
+
+    name: str
+    columns: Mapping[str, pl.DataType] = field(hash=False)
+    partitioned_by: str
+    clustered_by: tuple[str, ...]
+
+
+def raw_name(table: str) -> str:
+    """The name of a table of the contract in a warehouse."""
+    return f"raw_{table}"
+
+
+def _typed(columns: tuple[Column, ...]) -> dict[str, pl.DataType]:
+    return {column.name: column.external_dtype for column in columns}
+
+
+_BOOKED: Final[dict[str, pl.DataType]] = {"booked_on": pl.Date()}
+_LABELLED: Final[dict[str, pl.DataType]] = {
+    "transfer_id": pl.String(),
+    "invoice_id": pl.String(),
+    "open_amount": DECIMAL,
+    "rules": pl.List(pl.String()),
+    "label": pl.Boolean(),
+}
+PUBLISHED: Final = {
+    table.name: table
+    for table in (
+        Published("invoices", _typed(TABLES["invoices"].columns), "issued_on", ("counterparty_id", "invoice_id")),
+        Published("transfers", _typed(TABLES["transfers"].columns), "booked_on", ("transfer_id",)),
+        Published("matches", _typed(TABLES["matches"].columns) | _BOOKED, "booked_on", ("transfer_id", "invoice_id")),
+        Published("labelled_pairs", _LABELLED | _BOOKED, "booked_on", ("transfer_id", "invoice_id")),
+        Published(
+            "proposals",
+            _typed(TABLES["proposals"].columns) | {"model": pl.String()} | _BOOKED,
+            "booked_on",
+            ("decision", "transfer_id"),
+        ),
+    )
+}
+
+
+def publishable(name: str, frame: pl.DataFrame) -> pl.DataFrame:
+    """The columns of result table `name` in its types; amounts of `frame` are in minor units or decimals already."""
+    columns = PUBLISHED[name].columns
+    minor = [column for column, dtype in columns.items() if dtype == DECIMAL and frame.schema[column] == pl.Int64]
+    return frame.with_columns(to_decimal(column) for column in minor).select(
+        pl.col(column).cast(dtype) for column, dtype in columns.items()
+    )

@@ -1,0 +1,134 @@
+"""The whole pipeline twice: on DuckDB and a disk, and on BigQuery and Cloud Storage; what it proposes is the same."""
+
+from collections.abc import Iterator
+
+import dagster as dg
+import polars as pl
+import pytest
+from google.cloud import bigquery
+from polars.testing import assert_frame_equal
+
+from matching_platform.defs.raw import raw_months
+from matching_platform.sample import company
+from matching_platform.warehouse.bigquery import READ_EMULATOR, BigQueryWarehouse
+from matching_platform.warehouse.tables import PUBLISHED
+from matching_platform_tests.defs.conftest import TABLES, World
+from matching_platform_tests.emulators import bigquery as bigquery_server
+from matching_platform_tests.emulators import cloud_storage
+
+pytestmark = pytest.mark.cloud
+
+MONTHS = ["2024-01", "2024-02", "2024-03"]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[bigquery_server.BigQueryServer]:
+    with bigquery_server.serve() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def both(
+    tmp_path_factory: pytest.TempPathFactory, server: bigquery_server.BigQueryServer, google: cloud_storage.Server
+) -> Iterator[tuple[World, World]]:
+    """A world on this machine and one on Google Cloud, after three months of the same company."""
+    here, there = (tmp_path_factory.mktemp(name) for name in ("here", "there"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BIGQUERY_EMULATOR_HOST", server.rest)
+        patch.setenv(READ_EMULATOR, server.read)
+        patch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(bigquery_server.credentials_file(server, there)))
+        bucket = google.bucket("test-project-matching-staging")
+        patch.setattr("tempfile.tempdir", str(there))  # The cache of the store is this pod's own.
+        cloud = {"environment": "staging", "home": there / "home", "store": f"{bucket}/store", "location": "EU"}
+        worlds = World(here), World(there, given=cloud)
+        client = bigquery.Client()
+        for name in ("finance", "matching_staging"):
+            client.create_dataset(name)
+        sample = here / "sample"
+        company.write(sample, company.Settings(start=MONTHS[0], months=3, transfers_per_month=120))
+        for world in worlds:
+            world.platform.warehouse.load_folder(sample)
+            run(world)
+        yield worlds
+        for world in worlds:
+            world.instance.dispose()
+
+
+def run(world: World) -> None:
+    """What sensors and automation do, month by month, and then a person who proposes."""
+    ticked = raw_months(
+        dg.build_sensor_context(instance=world.instance, resources={"platform": world.platform}, cursor=None)
+    )
+    assert {(event.asset_key.to_user_string(), event.partition) for event in ticked.asset_events} == {
+        (f"raw_{name}", month) for name in TABLES[:3] for month in MONTHS
+    }
+    for month in MONTHS:
+        made = world.make(*TABLES, month=month)
+        assert made.success, made.failure
+    assert world.make("test_split").success
+    for assets, month in ((("train_set", "model", "evaluation_report"), MONTHS[-1]), (("champion",), None)):
+        made = world.make(*assets, month=month)
+        assert made.success, made.failure
+    for month in MONTHS:
+        made = world.make("proposals", month=month)
+        assert made.success, made.failure
+
+
+def test_proposals_are_the_same_row_by_row(both: tuple[World, World]) -> None:
+    for month in MONTHS:
+        here, there = (world.platform.read("proposals", month) for world in both)
+        assert here.height > 40
+        assert_frame_equal(here, there)
+
+
+@pytest.mark.parametrize("asset", [*TABLES, "train_set", "model", "proposals"])
+def test_every_version_is_the_same(both: tuple[World, World], asset: str) -> None:
+    here, there = ({month: world.platform.catalog.get(asset, month) for month in MONTHS} for world in both)
+    assert {month: one and one.version for month, one in here.items()} == {
+        month: one and one.version for month, one in there.items()
+    }
+
+
+@pytest.mark.parametrize("table", list(PUBLISHED))
+def test_people_read_the_same_tables(both: tuple[World, World], table: str) -> None:
+    import duckdb
+
+    here, there = (world.platform for world in both)
+    with duckdb.connect(str(here.settings.warehouse), read_only=True) as connection:
+        embedded = connection.sql(f"SELECT * FROM {table}").pl()
+    warehouse = there.warehouse
+    assert isinstance(warehouse, BigQueryWarehouse)
+    asked = warehouse.client.query(f"SELECT * FROM `matching_staging.{table}`")
+    rows = asked.result().to_arrow(create_bqstorage_client=False)
+    found = pl.DataFrame(rows).select(pl.col(name).cast(dtype) for name, dtype in PUBLISHED[table].columns.items())
+    order = [name for name, dtype in PUBLISHED[table].columns.items() if not isinstance(dtype, pl.List)]
+    assert_frame_equal(
+        embedded.cast(dict(found.schema)).select(found.columns).sort(order), found.sort(order), check_exact=True
+    )
+    resource = warehouse.client.get_table(f"matching_staging.{table}")
+    assert resource.time_partitioning.type_ == "MONTH"
+    assert resource.time_partitioning.field == PUBLISHED[table].partitioned_by
+
+
+def test_costs_are_told_with_what_was_made(both: tuple[World, World]) -> None:
+    _, there = both
+    (event,) = there.instance.fetch_materializations(
+        dg.AssetRecordsFilter(asset_key=dg.AssetKey("transfers"), asset_partitions=[MONTHS[0]]), limit=1
+    ).records
+    told = {name: value.value for name, value in event.asset_materialization.metadata.items()}
+    assert told["bytes billed"] >= 20 * 2**20
+    assert told["bytes billed in this run"] >= told["bytes billed"]
+    assert 0 < told["estimated cost, USD"] < 0.01
+
+
+def test_a_late_tag_makes_exactly_its_month_anew(both: tuple[World, World]) -> None:
+    _, there = both
+    known = raw_months(dg.build_sensor_context(instance=there.instance, resources={"platform": there.platform}))
+    raw = there.platform.warehouse.read_month("matches", MONTHS[0])
+    there.platform.warehouse.write_months("matches", {MONTHS[0]: raw.head(-1)})
+    ticked = raw_months(
+        dg.build_sensor_context(instance=there.instance, resources={"platform": there.platform}, cursor=known.cursor)
+    )
+    assert [(event.asset_key.to_user_string(), event.partition) for event in ticked.asset_events] == [
+        ("raw_matches", MONTHS[0])
+    ]
