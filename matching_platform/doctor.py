@@ -132,6 +132,8 @@ def datasets(platform: Platform) -> Iterator[Finding]:
 
 def raw_tables(platform: Platform) -> Iterator[Finding]:
     """Whether each raw table is there, has the contract's columns and may be read; and which months it holds."""
+    from matching_platform.warehouse.bigquery import READABLE
+
     warehouse = _bigquery(platform)
     for name in RAW_TABLES:
         subject = f"table {platform.place}.{raw_name(name)}"
@@ -140,9 +142,13 @@ def raw_tables(platform: Platform) -> Iterator[Finding]:
         except WarehouseError as error:
             yield Finding(subject, "cannot be used", str(error))
             continue
-        missing = [column.name for column in TABLES[name].columns if column.name not in held]
+        known = [column.name for column in TABLES[name].columns]
+        missing = [column for column in known if column not in held]
         if missing:
             yield Finding(subject, f"lacks {', '.join(missing)}", "add the columns, as ledger/schema.py lists them")
+        elif unread := [f"{column} of type {held[column]}" for column in known if held[column] not in READABLE]:
+            advice = f"give the columns one of the types {', '.join(READABLE)}"
+            yield Finding(subject, f"has {', '.join(unread)}", advice)
         elif held.get("amount", "").startswith("FLOAT"):
             yield Finding(
                 subject, "holds amounts as floats", "make the column amount NUMERIC; a float is no exact amount"

@@ -185,6 +185,11 @@ BROKEN: dict[str, tuple[Callable[[Cloud], object], str, str]] = {
         "raw_invoices: holds amounts as floats",
         "make the column amount NUMERIC",
     ),
+    "a type that is not read": (
+        lambda cloud: cloud.retype("raw_transfers", title="BYTES"),
+        "raw_transfers: has title of type BYTES",
+        "give the columns one of the types STRING",
+    ),
     "no month": (
         lambda cloud: cloud.retype("raw_invoices"),
         "months of raw_invoices: no months yet",

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, time
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
@@ -36,13 +36,13 @@ from matching_platform.warehouse.warehouse import WarehouseError
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
-    from ibis.backends.bigquery import Backend
 
 # Where a test server for the Storage Read API listens, as BIGQUERY_EMULATOR_HOST is for all the rest.
 READ_EMULATOR: Final = "BIGQUERY_READ_EMULATOR_HOST"
 
 UPLOAD_RETRIES: Final = 6  # at doubling intervals, a minute in all
 _SCRATCH_DAYS: Final = 2
+_LOADED: Final = "_PARTITIONTIME"  # the pseudo column of tables that are partitioned by the time of loading
 _TYPES: Final = {
     pl.String: "STRING",
     pl.Date: "DATE",
@@ -50,6 +50,16 @@ _TYPES: Final = {
     pl.Int64: "INTEGER",
     pl.Float64: "FLOAT",
     pl.Boolean: "BOOLEAN",
+}
+# Ibis's names of the types that raw columns may have.
+READABLE: Final = {
+    "STRING": "string",
+    "DATE": "date",
+    "NUMERIC": "decimal(38, 9)",
+    "INTEGER": "int64",
+    "FLOAT": "float64",
+    "BOOLEAN": "boolean",
+    "TIMESTAMP": "timestamp('UTC')",
 }
 
 
@@ -147,7 +157,7 @@ class BigQueryWarehouse:
 
     def candidates(self, question: Question) -> Pairs:
         tables = {name: self._scratch(name, table) for name, table in candidates.tables(question).items()}
-        sql = self._ibis.compile(candidates.pairs(**tables))
+        sql = _sql(candidates.pairs(**tables))
         return candidates.collected(self.queries.batches(sql, "joining candidates"), question)
 
     def raw_types(self, table: str) -> dict[str, str]:
@@ -177,31 +187,19 @@ class BigQueryWarehouse:
             with explained(f"dropping {target.name}"):
                 self.client.delete_table(target.name, not_found_ok=True)
 
-    @cached_property
-    def _ibis(self) -> "Backend":
-        import ibis
-
-        with explained("connecting to BigQuery"):
-            return ibis.bigquery.connect(
-                client=self.client, storage_client=self.reader, project_id=self.client.project, dataset_id=self.dataset
-            )
-
     def _raw(self, table: str) -> "_Raw":
         name = f"{self.raw_dataset}.{raw_name(table)}"
         with explained(f"looking at {name}"):
-            partitioning = self.client.get_table(name).time_partitioning
+            held = self.client.get_table(name)
+            partitioning = held.time_partitioning
             if partitioning is None or partitioning.type_ not in ("MONTH", "DAY"):
                 column = TABLES[table].partitioned_by
                 raise WarehouseError(f"{name} is not partitioned by month or day; partition it by month of {column}")
-            return _Raw(name, self._table(name), partitioning.field)
-
-    def _table(self, name: str) -> "ir.Table":
-        dataset, table = name.split(".")
-        return self._ibis.table(table, database=(self.client.project, dataset))
+            return _Raw(name, _expression(held), partitioning.field or _LOADED)
 
     def _frame(self, expression: "ir.Table", what: str) -> pl.DataFrame:
         schema = expression.schema().to_polars()
-        batches = self.queries.batches(self._ibis.compile(expression), what)
+        batches = self.queries.batches(_sql(expression), what)
         parts = [pl.DataFrame(batch).cast(dict(schema)) for batch in batches]
         return pl.concat([pl.DataFrame(schema=schema), *parts])
 
@@ -263,12 +261,12 @@ class BigQueryWarehouse:
             full = f"{dataset}.{name}_{day}_{hashlib.sha256(file.read()).hexdigest()[:16]}"
             with explained(f"making {full}"):
                 try:
-                    self.client.get_table(full)
+                    return _expression(self.client.get_table(full))
                 except api.NotFound:
                     self._make_scratch(dataset)
                     config = bigquery.LoadJobConfig(write_disposition="WRITE_TRUNCATE")
                     self._load(file, full, config, f"loading {full}")
-        return self._table(full)
+                return _expression(self.client.get_table(full))
 
     def _make_scratch(self, name: str) -> None:
         dataset = bigquery.Dataset(f"{self.client.project}.{name}")
@@ -279,11 +277,11 @@ class BigQueryWarehouse:
 
 @dataclass(frozen=True)
 class _Raw:
-    """A raw table and the column by which it is partitioned; None: by the time of loading."""
+    """A raw table and the column by which it is partitioned."""
 
     name: str
     table: "ir.Table"
-    partitioned_by: str | None
+    partitioned_by: str
 
     def of(self, month: str) -> "ir.Table":
         column = self._column
@@ -296,13 +294,13 @@ class _Raw:
 
     @property
     def _column(self) -> "ir.Column":
-        # Ibis's name for the pseudo column `_PARTITIONTIME`.
-        return self.table[self.partitioned_by or "PARTITIONTIME"]
+        return self.table[self.partitioned_by]
 
     def _moment(self, day: date) -> "ir.Scalar":
         import ibis
 
-        return ibis.literal(day).cast(self._column.type())
+        midnight = datetime.combine(day, time(), UTC)
+        return ibis.literal(day if self._column.type().is_date() else midnight, self._column.type())
 
 
 @dataclass(frozen=True)
@@ -329,6 +327,23 @@ def reader_of(client: bigquery.Client) -> BigQueryReadClient:
         channel = grpc.insecure_channel(host)
         return BigQueryReadClient(transport=BigQueryReadGrpcTransport(channel=channel))
     return BigQueryReadClient(client_options={"quota_project_id": client.project})
+
+
+def _expression(table: bigquery.Table) -> "ir.Table":
+    """A table as Ibis sees it, without asking for a connection: those of its columns that the platform may read."""
+    import ibis
+
+    held = {field.name: field.field_type for field in table.schema if field.mode != "REPEATED"}
+    if table.time_partitioning and table.time_partitioning.field is None:
+        held[_LOADED] = "TIMESTAMP"
+    schema = {name: READABLE[kind] for name, kind in held.items() if kind in READABLE}
+    return ibis.table(schema, name=table.table_id, catalog=table.project, database=table.dataset_id)
+
+
+def _sql(expression: "ir.Table") -> str:
+    import ibis
+
+    return str(ibis.to_sql(expression, dialect="bigquery"))
 
 
 def _type(dtype: pl.DataType) -> str:

@@ -25,7 +25,7 @@ _TRANSIENT: Final = (
     requests.exceptions.ChunkedEncodingError,
     google.auth.exceptions.TransportError,
 )
-_SECONDS: Final = 60.0  # for one answer of the API; the job that it tells of may run much longer
+SECONDS: Final = 60.0  # for one answer of the API; the job that it tells of may run much longer
 _LABEL: Final = 63  # characters of a label's value
 
 
@@ -85,7 +85,7 @@ class Queries:
         """The answer in batches, as they arrive over the Storage Read API; `what` the query does is told in errors."""
         job = self.run(sql, what)
         with explained(what):
-            rows = job.result(timeout=_SECONDS)
+            rows = job.result(timeout=SECONDS)
             yield from rows.to_arrow_iterable(bqstorage_client=self._reader, max_queue_size=1)
 
     def run(self, sql: str, what: str) -> bigquery.QueryJob:
@@ -102,7 +102,7 @@ class Queries:
             billed = 0
             try:
                 config = bigquery.QueryJobConfig(maximum_bytes_billed=self._limit, labels=self.labels)
-                job = self.client.query(sql, job_config=config, timeout=_SECONDS)
+                job = self.client.query(sql, job_config=config, timeout=SECONDS)
                 job.result(max_results=0)
                 billed = job.total_bytes_billed or 0
             finally:
@@ -114,7 +114,7 @@ class Queries:
     def _estimate(self, sql: str) -> int:
         """What the query will be billed, in bytes: without running it, and for nothing."""
         config = bigquery.QueryJobConfig(dry_run=True, use_query_cache=False, labels=self.labels)
-        job = self.client.query(sql, job_config=config, timeout=_SECONDS)
+        job = self.client.query(sql, job_config=config, timeout=SECONDS)
         return max(job.total_bytes_processed or 0, LEAST_BILLED * len(job.referenced_tables))
 
 

@@ -121,6 +121,61 @@ def test_costs_are_told_with_what_was_made(both: tuple[World, World]) -> None:
     assert 0 < told["estimated cost, USD"] < 0.01
 
 
+FAULTS = {
+    "BigQuery may not be asked": ("bigquery", "jobs.insert", 403),
+    "BigQuery takes nothing": ("bigquery", "upload", 503),
+    "BigQuery breaks off": ("bigquery", "upload", "drop"),
+    "the answer never comes whole": ("bigquery", "tabledata.list", "drop"),
+    "Cloud Storage takes nothing": ("storage", "upload", 403),
+    "Cloud Storage gives nothing": ("storage", "any", 403),
+    "somebody else was faster": ("storage", "upload", 412),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_that_stays_is_one_clear_error_and_never_half_a_month(
+    both: tuple[World, World],
+    server: bigquery_server.BigQueryServer,
+    google: cloud_storage.Server,
+    monkeypatch: pytest.MonkeyPatch,
+    fault: str,
+) -> None:
+    """A month is corrected while a service fails: afterwards it is the old month or the new one, everywhere alike."""
+    _, there = both
+    monkeypatch.setattr("matching_platform.warehouse.bigquery.UPLOAD_RETRIES", 1)
+    raw = there.platform.warehouse.read_month("transfers", MONTHS[1])
+    late = raw.head(1).with_columns(transfer_id=pl.lit(f"late {fault}"))
+    there.platform.warehouse.write_months("transfers", {MONTHS[1]: pl.concat([raw, late])})
+    before, published = there.platform.current("transfers", MONTHS[1]), ids(there)
+    which, call, how = FAULTS[fault]
+    (server if which == "bigquery" else google).fail(call, how, times=1000)
+    made = there.make("transfers", month=MONTHS[1])
+    server.heal()
+    google.heal()
+    if not made.success:
+        assert "\n" not in made.failure.strip().split("Stack Trace")[0].strip(), made.failure
+        assert there.platform.current("transfers", MONTHS[1]) == before
+    assert ids(there) in (published, published | set(late["transfer_id"]))
+    made = there.make("transfers", month=MONTHS[1])
+    assert made.success, made.failure
+    assert (
+        ids(there)
+        == published | set(late["transfer_id"])
+        == set(there.platform.read("transfers", MONTHS[1])["transfer_id"])
+    )
+
+
+def ids(world: World) -> set[str]:
+    """The transfers of the second month that people read in BigQuery."""
+    warehouse = world.platform.warehouse
+    assert isinstance(warehouse, BigQueryWarehouse)
+    first, beyond = f"{MONTHS[1]}-01", f"{MONTHS[2]}-01"
+    sql = (
+        f"SELECT transfer_id FROM `matching_staging.transfers` WHERE booked_on >= '{first}' AND booked_on < '{beyond}'"
+    )
+    return {row.transfer_id for row in warehouse.client.query(sql).result()}
+
+
 def test_a_late_tag_makes_exactly_its_month_anew(both: tuple[World, World]) -> None:
     _, there = both
     known = raw_months(dg.build_sensor_context(instance=there.instance, resources={"platform": there.platform}))

@@ -264,11 +264,13 @@ def test_a_budget_fails_before_it_is_spent(
         ("ReadRows", "drop"),
         ("tabledata.list", "drop"),
         ("token", 503),
+        ("jobs.insert", "hang"),
     ],
 )
 def test_a_fault_on_the_way_is_overcome(
-    warehouse: BigQueryWarehouse, server: BigQueryServer, call: str, how: int | str
+    warehouse: BigQueryWarehouse, server: BigQueryServer, monkeypatch: pytest.MonkeyPatch, call: str, how: int | str
 ) -> None:
+    monkeypatch.setattr("matching_platform.warehouse.queries.SECONDS", 2)
     many = transfers("2024-01", [f"{n}.00" for n in range(1, 3000)])
     server.fail(call, how)
     warehouse.write_months("transfers", {"2024-01": many})
