@@ -1,6 +1,5 @@
 """The command line: train, tune, match, backtest, evaluate and explain on a folder of tables; models; the demo."""
 
-import getpass
 import json
 import os
 import sys
@@ -384,9 +383,10 @@ def rollback(
     from matching_platform.defs.promotion import roll_out
     from matching_platform.delivery.probe import answers
     from matching_platform.environment import Platform, load
+    from matching_platform.store.record import whoami
 
     platform = Platform(load())
-    promotion = platform.registry.rollback(actor=actor or getpass.getuser(), reason=reason, check=answers, to=to)
+    promotion = platform.registry.rollback(actor=actor or whoami(), reason=reason, check=answers, to=to)
     _say(f"{promotion.model.name} is champion again (promotion {promotion.number}).")
     deployed = roll_out(platform, promotion.model)
     if deployed:
@@ -404,6 +404,7 @@ def promote(
     """Make the newest evaluated model champion, if every blocking check of its own evaluation passed."""
     from matching_platform.defs import gate, local
     from matching_platform.environment import Platform, load
+    from matching_platform.store.record import whoami
 
     platform = Platform(load())
     model = platform.registry.show(version).manifest.version
@@ -415,7 +416,7 @@ def promote(
     if found or asked is None:
         raise UsageError(f"the gate is closed for {model.name}: {'; '.join(found)}")
     promotion = platform.registry.promote(
-        model, asked.version, actor or getpass.getuser(), reason, expected_last=asked.examined.promotion
+        model, asked.version, actor or whoami(), reason, expected_last=asked.examined.promotion
     )
     _say(f"{promotion.model.name} is champion (promotion {promotion.number}).")
 

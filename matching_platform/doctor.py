@@ -1,6 +1,5 @@
 """What must be there before anything runs, looked at one by one; a problem comes with what to do about it."""
 
-import getpass
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import metadata
@@ -10,11 +9,12 @@ import dagster as dg
 from packaging.requirements import Requirement
 
 from matching_platform.environment import PREFIX, NotConfiguredError, Platform
+from matching_platform.environment import credentials as find_credentials
 from matching_platform.ledger.schema import RAW_TABLES, TABLES
 from matching_platform.matching.matcher import Matcher, ModelError
 from matching_platform.store.files import StoreError
 from matching_platform.store.record import FOLDER as RECORDS
-from matching_platform.store.record import Record
+from matching_platform.store.record import Record, whoami
 from matching_platform.warehouse.duck import DuckWarehouse
 from matching_platform.warehouse.tables import raw_name
 from matching_platform.warehouse.warehouse import WarehouseError
@@ -98,11 +98,14 @@ def duckdb(platform: Platform) -> Iterator[Finding]:
     held = {name: months for name, months in DuckWarehouse(path).months().items() if months}
     for name in RAW_TABLES:
         months = list(held.get(name, {}))
-        yield _of_months(f"warehouse {path}, {raw_name(name)}", months)
+        yield _of_months(
+            f"warehouse {path}, {raw_name(name)}", months, "load a folder with `matching-platform load DATA`"
+        )
 
 
 def credentials(platform: Platform) -> Iterator[Finding]:
-    yield Finding("credentials", f"of project {platform.project}")
+    find_credentials()
+    yield Finding("credentials", f"are there, and the project is {platform.project}")
 
 
 def datasets(platform: Platform) -> Iterator[Finding]:
@@ -113,15 +116,15 @@ def datasets(platform: Platform) -> Iterator[Finding]:
 
     client, given = _bigquery(platform).client, platform.settings
     places = {}
-    for name, setting in ((given.raw_dataset, "RAW_DATASET"), (given.dataset, "DATASET")):
-        subject = f"dataset {platform.project}.{name}"
+    for full, setting in ((platform.place, "RAW_DATASET"), (f"{platform.project}.{given.dataset}", "DATASET")):
+        subject = f"dataset {full}"
         try:
             with explained(f"looking at {subject}"):
-                places[subject] = client.get_dataset(f"{platform.project}.{name}").location
+                places[subject] = client.get_dataset(full).location
         except WarehouseError as error:
             if not isinstance(error.__cause__, api.NotFound):
                 raise
-            advice = f"make it with `bq mk --dataset {platform.project}:{name}`, or set {PREFIX}{setting}"
+            advice = f"make it with `bq mk --dataset {full.replace('.', ':')}`, or set {PREFIX}{setting}"
             yield Finding(subject, "does not exist", advice)
             continue
         yield Finding(subject, f"is there, in {places[subject]}")
@@ -156,7 +159,7 @@ def raw_tables(platform: Platform) -> Iterator[Finding]:
         else:
             yield Finding(subject, "has the columns of the contract")
     for name, months in warehouse.months().items():
-        yield _of_months(f"months of {raw_name(name)}", list(months))
+        yield _of_months(f"months of {raw_name(name)}", list(months), "let the company's own job fill the table")
 
 
 def reading(platform: Platform) -> Iterator[Finding]:
@@ -169,11 +172,16 @@ def writing(platform: Platform) -> Iterator[Finding]:
     yield Finding(f"dataset {platform.project}.{platform.settings.dataset}", "can be written")
 
 
+def joining(platform: Platform) -> Iterator[Finding]:
+    _bigquery(platform).try_joining()
+    yield Finding(f"dataset {platform.project}.{platform.settings.dataset}_scratch", "takes keys, and joins them")
+
+
 def store(platform: Platform) -> Iterator[Finding]:
     """Whether the store takes an entry of a record, gives it back, and lets nobody write it again."""
     record, files = Record(platform.store, "doctor"), platform.store.files
     subject = f"store {files.root}"
-    entry = record.append({"version": metadata.version(DISTRIBUTION)}, actor=getpass.getuser())
+    entry = record.append({"version": metadata.version(DISTRIBUTION)}, actor=whoami())
     try:
         files.create(f"{RECORDS}/doctor/{entry.number:08d}.json", b"another")
     except FileExistsError:
@@ -209,7 +217,7 @@ def pubsub(platform: Platform) -> Iterator[Finding]:
 
 
 _LAPTOP: Final = (versions, duckdb, store, registry)
-_CLOUD: Final = (versions, credentials, datasets, raw_tables, reading, writing, store, registry, pubsub)
+_CLOUD: Final = (versions, credentials, datasets, raw_tables, reading, writing, joining, store, registry, pubsub)
 
 
 def _bigquery(platform: Platform) -> "BigQueryWarehouse":
@@ -221,7 +229,7 @@ def _bigquery(platform: Platform) -> "BigQueryWarehouse":
     return warehouse
 
 
-def _of_months(subject: str, months: list[str]) -> Finding:
+def _of_months(subject: str, months: list[str], advice: str) -> Finding:
     if not months:
-        return Finding(subject, "no months yet", "load a folder with `matching-platform load DATA`")
+        return Finding(subject, "no months yet", advice)
     return Finding(subject, f"{len(months)} months, {months[0]} to {months[-1]}")

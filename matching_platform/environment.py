@@ -43,7 +43,9 @@ class Settings(BaseSettings):
         default=None, description="The Google Cloud project; without it, that of the credentials in force"
     )
     location: str | None = Field(default=None, description="Where BigQuery keeps the datasets, for instance EU")
-    raw_dataset: str | None = Field(default=None, description="BigQuery's dataset with the company's raw tables")
+    raw_dataset: str | None = Field(
+        default=None, description="BigQuery's dataset with the company's raw tables, DATASET or PROJECT.DATASET"
+    )
     dataset: str | None = Field(default=None, description="BigQuery's dataset for what the platform makes")
     candidates: Literal["arrays", "warehouse"] | None = Field(
         default=None, description="Where candidate pairs are joined: in this process, or in the warehouse"
@@ -148,7 +150,10 @@ class Platform:
     @cached_property
     def project(self) -> str:
         """The Google Cloud project, that of the credentials where none is set."""
-        return self.settings.project or project_of_credentials()
+        project = self.settings.project or credentials()
+        if project is None:
+            raise NotConfiguredError(f"the credentials name no Google Cloud project; set {PREFIX}PROJECT")
+        return project
 
     def candidates(self, warehouse: Warehouse) -> Finder:
         """What joins candidate pairs here: `warehouse`, or this process."""
@@ -158,7 +163,8 @@ class Platform:
     def place(self) -> str:
         """Where the raw tables are, for people."""
         given = self.settings
-        return str(given.warehouse) if given.warehouse else f"{self.project}.{given.raw_dataset}"
+        raw = _required(given.raw_dataset) if given.warehouse is None else ""
+        return str(given.warehouse) if given.warehouse else raw if "." in raw else f"{self.project}.{raw}"
 
     @cached_property
     def catalog(self) -> Catalog:
@@ -184,12 +190,14 @@ class Platform:
         # Imported here: a laptop without Google Cloud does not pay for its clients.
         from dagster_gcp import BigQueryResource
 
-        from matching_platform.warehouse.bigquery import BigQueryWarehouse
+        from matching_platform.warehouse.bigquery import BigQueryWarehouse, reader
 
         given = self.settings
+        credentials()
         with BigQueryResource(project=self.project, location=given.location).get_client() as client:
-            return BigQueryWarehouse.of(
+            return BigQueryWarehouse(
                 client,
+                reader(),
                 self.store,
                 raw_dataset=_required(given.raw_dataset),
                 dataset=_required(given.dataset),
@@ -222,8 +230,8 @@ class Platform:
         return ledger_of(self.store, self.in_force(until))
 
 
-def project_of_credentials() -> str:
-    """The project that the application default credentials belong to; NotConfiguredError where there is none."""
+def credentials() -> str | None:
+    """Finds the application default credentials, and the project that they name; NotConfiguredError without any."""
     import google.auth
     from google.auth.exceptions import DefaultCredentialsError
 
@@ -234,9 +242,7 @@ def project_of_credentials() -> str:
             "there are no Google Cloud credentials; log in with `gcloud auth application-default login`, or bind a "
             "service account to this workload"
         ) from error
-    if project is None:
-        raise NotConfiguredError(f"the credentials name no Google Cloud project; set {PREFIX}PROJECT")
-    return str(project)
+    return project
 
 
 def _required(value: _T | None) -> _T:

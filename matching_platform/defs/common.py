@@ -42,6 +42,10 @@ class Made:
     version: Version
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
+    def costing(self, costs: Mapping[str, float]) -> "Made":
+        """The same with what it cost to make it this time, which is no part of what is kept about the version."""
+        return Made(self.version, {**self.metadata, **costs})
+
 
 def materialized(
     context: dg.AssetExecutionContext,

@@ -94,8 +94,8 @@ def labelled_pairs(context: dg.AssetExecutionContext, platform: PlatformParam) -
         }
         version = platform.store.put_frame(LABELLED_PAIRS, pairs)
         warehouse.publish(LABELLED_PAIRS, month, shown_pairs(pairs, ledger))
-        metadata |= warehouse.costs()
-        made[month] = keep(platform, "labelled_pairs", month, Made(version, metadata))
+        kept = keep(platform, "labelled_pairs", month, Made(version, metadata))
+        made[month] = kept.costing(warehouse.costs())
         context.log.info("%s: %d pairs of %d transfers", month, metadata["rows"], metadata["transfers"])
     return materialized(context, platform, made)
 
@@ -161,7 +161,7 @@ def train_set(context: dg.AssetExecutionContext, platform: PlatformParam) -> dg.
     withheld = withhold(whole, frozen, month)
     made = TrainSet(month, in_force, frozen.version, store.put_frame(WITHHELD_KIND, withheld))
     version = write(store, made)
-    pairs, seen = pl.concat(_lessons(platform, made)), without(whole, withheld)
+    pairs, seen = pl.concat(_lessons(platform, made, "transfer_id", "invoice_id")), without(whole, withheld)
     sizes = _sizes(platform, made)
     verdicts = [
         examine_data(sizes, platform.settings.thresholds),
@@ -332,10 +332,11 @@ def _frozen(platform: Platform) -> FrozenTest:
     return frozen
 
 
-def _lessons(platform: Platform, made: TrainSet) -> list[pl.DataFrame]:
+def _lessons(platform: Platform, made: TrainSet, *columns: str) -> list[pl.DataFrame]:
+    """The labelled pairs of each month that are not withheld; of all their columns, where none is named."""
     withheld = platform.store.read_frame(made.withheld)
-    frames = (platform.store.read_frame(made.months[month][LABELLED_PAIRS]) for month in made.labelled)
-    return [lessons(frame, withheld) for frame in frames]
+    opened = (platform.store.open_frame(made.months[month][LABELLED_PAIRS]) for month in made.labelled)
+    return [lessons(frame.select(columns or pl.all()).collect(), withheld) for frame in opened]
 
 
 def _sizes(platform: Platform, made: TrainSet) -> pl.DataFrame:

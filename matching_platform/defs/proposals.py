@@ -54,8 +54,7 @@ def proposals(context: dg.AssetExecutionContext, platform: PlatformParam) -> dg.
         booked = ledger.transfers.select("transfer_id", "booked_on")
         dated = rows.join(booked, on="transfer_id", maintain_order="left")
         warehouse.publish("proposals", month, dated.with_columns(model=pl.lit(promotion.model.name)))
-        metadata |= warehouse.costs()
-        made[month] = keep(platform, "proposals", month, Made(version, metadata))
+        made[month] = keep(platform, "proposals", month, Made(version, metadata)).costing(warehouse.costs())
     return materialized(context, platform, made)
 
 

@@ -38,6 +38,11 @@ raw_tables = [
 def raw_months(context: dg.SensorEvaluationContext, platform: PlatformParam) -> dg.SensorResult | dg.SkipReason:
     known = json.loads(context.cursor) if context.cursor else recorded(context.instance)
     found, outside = watched(platform)
+    for name, before in known.items():
+        if any(mark != _GONE for mark in before.values()) and not found.get(name):
+            # Dropped, and perhaps about to be made anew: thousands of rows do not vanish in a minute.
+            context.log.warning("%s has no month any more; what is known of it is kept", raw_name(name))
+            found[name] = dict(before)
     if outside:
         context.log.warning(
             "rows of %s lie outside the configured months; set MATCHING_PLATFORM_FIRST_MONTH and _LAST_MONTH", outside

@@ -62,9 +62,9 @@ def _table(name: str) -> dg.AssetsDefinition:
             "rows": frame.height,
             SOURCE: mark,
             "first rows": table(frame, 5),
-            **warehouse.costs(),
         }
-        return materialized(context, platform, keep(platform, name, month, Made(version, metadata)))
+        kept = keep(platform, name, month, Made(version, metadata))
+        return materialized(context, platform, kept.costing(warehouse.costs()))
 
     return build
 

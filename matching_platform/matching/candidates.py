@@ -95,6 +95,11 @@ class TransferSide:
     dates_from: Ints
     dates_to: Ints
 
+    @property
+    def asked(self) -> Ints:
+        """The rows that have keys, ascending: the transfers that are asked about."""
+        return np.unique(np.concatenate([keys.row for keys in self.keys.values()]))
+
 
 @dataclass(frozen=True)
 class InvoiceSide:

@@ -4,8 +4,11 @@ Entry 7 of the record `promotions` is the file `<root>/records/promotions/000000
 of two writers that want the same number one wins and the other learns that it lost.
 """
 
+import getpass
 import hashlib
+import os
 import re
+import socket
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -48,6 +51,14 @@ class _Sealed:
 
 _ENTRY: Final = TypeAdapter(Entry)
 _SEALED: Final = TypeAdapter(_Sealed)
+
+
+def whoami() -> str:
+    """Who makes an entry where nobody is named: the user of this process, whom a container may not know by name."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"user {os.getuid()} on {socket.gethostname()}"
 
 
 class Record:

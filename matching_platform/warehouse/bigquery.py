@@ -1,22 +1,17 @@
 """BigQuery: raw tables in one dataset, results in another, and candidates joined where the keys lie."""
 
-import hashlib
 import os
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Final
+from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
 import grpc
 import polars as pl
 import pyarrow as pa
-import pyarrow.parquet as pq
-from google.api_core import exceptions as api
 from google.cloud import bigquery
 from google.cloud.bigquery_storage_v1 import BigQueryReadClient
 from google.cloud.bigquery_storage_v1.services.big_query_read.transports import BigQueryReadGrpcTransport
@@ -24,12 +19,13 @@ from google.cloud.bigquery_storage_v1.types import DataFormat, ReadSession
 
 from matching_platform.ledger.months import first_day, next_month
 from matching_platform.ledger.schema import RAW_TABLES, TABLES
-from matching_platform.matching.candidates import Pairs, Question
+from matching_platform.matching.candidates import Pairs, Question, find
 from matching_platform.store.record import Record
 from matching_platform.store.versions import Store
 from matching_platform.warehouse import candidates
 from matching_platform.warehouse.expressions import taken, unknown
 from matching_platform.warehouse.folder import months_of, storable
+from matching_platform.warehouse.loads import Loads, Target
 from matching_platform.warehouse.queries import USD_PER_TIB, Budget, Queries, explained
 from matching_platform.warehouse.tables import MONTH, PUBLISHED, publishable, raw_name
 from matching_platform.warehouse.warehouse import WarehouseError
@@ -40,17 +36,9 @@ if TYPE_CHECKING:
 # Where a test server for the Storage Read API listens, as BIGQUERY_EMULATOR_HOST is for all the rest.
 READ_EMULATOR: Final = "BIGQUERY_READ_EMULATOR_HOST"
 
-UPLOAD_RETRIES: Final = 6  # at doubling intervals, a minute in all
-_SCRATCH_DAYS: Final = 2
+SMALL_QUESTION: Final = 5_000  # transfers, for which arrays take some seconds
+_BEFORE_ALL: Final = date(1900, 1, 1)
 _LOADED: Final = "_PARTITIONTIME"  # the pseudo column of tables that are partitioned by the time of loading
-_TYPES: Final = {
-    pl.String: "STRING",
-    pl.Date: "DATE",
-    pl.Decimal: "NUMERIC",
-    pl.Int64: "INTEGER",
-    pl.Float64: "FLOAT",
-    pl.Boolean: "BOOLEAN",
-}
 # Ibis's names of the types that raw columns may have.
 READABLE: Final = {
     "STRING": "string",
@@ -67,9 +55,9 @@ READABLE: Final = {
 class BigQueryWarehouse:
     """The raw tables in `raw_dataset`, partitioned by month or day, and the platform's own tables in `dataset`.
 
-    Raw tables are partitioned by a date or by the time of their loading: a row belongs to the month of its partition. Rows
-    that are still in a streaming buffer are seen once they are in a partition. `store` keeps what each run was billed;
-    `query_limit` and `run_budget` are in bytes.
+    Both are called DATASET or PROJECT.DATASET. Raw tables are partitioned by a date or by the time of their loading: a row
+    belongs to the month of its partition. Of rows that are still in a streaming buffer `months` tells nothing until they are
+    in a partition. `store` keeps what each run was billed; `query_limit` and `run_budget` are in bytes.
     """
 
     client: bigquery.Client
@@ -81,16 +69,6 @@ class BigQueryWarehouse:
     run_budget: int
     labels: Mapping[str, str]
     budget: Budget | None = None
-
-    @classmethod
-    def of(cls, client: bigquery.Client, store: Store, **terms: Any) -> "BigQueryWarehouse":
-        """The warehouse of `client`, its other fields in `terms`."""
-        warehouse = cls(client, reader_of(client), store, **terms)
-        # Whatever else asks through this client, as Ibis does when it connects, is bound as well.
-        client.default_query_job_config = bigquery.QueryJobConfig(
-            maximum_bytes_billed=warehouse.query_limit, labels=warehouse.queries.labels
-        )
-        return warehouse
 
     @cached_property
     def queries(self) -> Queries:
@@ -127,22 +105,26 @@ class BigQueryWarehouse:
 
     def unknown_invoices(self, month: str) -> pl.Series:
         matches, invoices = self._raw("matches"), self._raw("invoices")
-        expression = unknown(matches.of(month), invoices.table)
+        expression = unknown(matches.of(month), invoices.every())
         return self._frame(expression, f"looking for the invoices of {matches.name} of {month}")["key"]
 
     def write_months(self, table: str, frames: Mapping[str, pl.DataFrame]) -> None:
+        """Replaces months of a raw table that this method has made, partitioned by MONTH; never of a company's own."""
         types = {column.name: column.external_dtype for column in TABLES[table].columns}
-        target = _Target(f"{self.raw_dataset}.{raw_name(table)}", {**types, MONTH: pl.Date()}, MONTH, ())
-        self._make(target)
+        target = Target(f"{self._raw_dataset}.{raw_name(table)}", {**types, MONTH: pl.Date()}, MONTH, ())
+        if self.loads.make(target).time_partitioning.field != MONTH:
+            raise WarehouseError(
+                f"{target.name} was made by somebody else, and is not overwritten; name another dataset"
+            )
         for month, frame in frames.items():
             rows = storable(table, frame)
             unfit = [name for name, dtype in rows.schema.items() if dtype != types[name]]
             if unfit:
                 raise WarehouseError(
-                    f"{raw_name(table)} of {month}, column {unfit[0]}: holds a value that is no {_type(types[unfit[0]])}; "
-                    "nothing of this month was written"
+                    f"{raw_name(table)} of {month}, column {unfit[0]}: holds a value that does not fit its type; nothing of "
+                    "this month was written"
                 )
-            self._replace(target, month, rows.with_columns(pl.lit(first_day(month)).alias(MONTH)))
+            self.loads.replace(target, month, rows.with_columns(pl.lit(first_day(month)).alias(MONTH)))
 
     def load_folder(self, folder: Path) -> None:
         """Replaces every month found in a folder of the three tables, see `folder.months_of`."""
@@ -151,26 +133,30 @@ class BigQueryWarehouse:
 
     def publish(self, table: str, month: str, frame: pl.DataFrame) -> None:
         published = PUBLISHED[table]
-        target = _Target(f"{self.dataset}.{table}", published.columns, published.partitioned_by, published.clustered_by)
-        self._make(target)
-        self._replace(target, month, publishable(table, frame))
+        name = f"{self._dataset}.{table}"
+        target = Target(name, published.columns, published.partitioned_by, published.clustered_by)
+        self.loads.make(target)
+        self.loads.replace(target, month, publishable(table, frame))
 
     def candidates(self, question: Question) -> Pairs:
-        tables = {name: self._scratch(name, table) for name, table in candidates.tables(question).items()}
-        sql = _sql(candidates.pairs(**tables))
+        """Joined here where that is sooner than a job of BigQuery takes to begin."""
+        if len(question.transfers.asked) < SMALL_QUESTION:
+            return find(question)
+        made = {
+            name: self.loads.scratch(self._scratch, name, rows) for name, rows in candidates.tables(question).items()
+        }
+        sql = _sql(candidates.pairs(**{name: _expression(table) for name, table in made.items()}))
         return candidates.collected(self.queries.batches(sql, "joining candidates"), question)
 
     def raw_types(self, table: str) -> dict[str, str]:
-        """BigQuery's type of each column of a raw table; WarehouseError where it is not there, or not by month or day."""
-        name = self._raw(table).name
-        with explained(f"looking at {name}"):
-            return {column.name: column.field_type for column in self.client.get_table(name).schema}
+        """BigQuery's type of each column of a raw table; WarehouseError where its months cannot be read."""
+        return self._raw(table).types
 
     def try_reading(self) -> None:
         """WarehouseError where the Storage Read API would not give what a query found."""
-        name = f"{self.raw_dataset}.{raw_name('transfers')}"
-        table = f"projects/{self.client.project}/datasets/{self.raw_dataset}/tables/{raw_name('transfers')}"
-        with explained(f"reading {name} by the Storage Read API"):
+        project, dataset = self._raw_dataset.split(".")
+        table = f"projects/{project}/datasets/{dataset}/tables/{raw_name('transfers')}"
+        with explained(f"reading {self._raw_dataset}.{raw_name('transfers')} by the Storage Read API"):
             self.reader.create_read_session(
                 parent=f"projects/{self.client.project}",
                 read_session=ReadSession(table=table, data_format=DataFormat.ARROW),
@@ -179,23 +165,58 @@ class BigQueryWarehouse:
 
     def try_writing(self) -> None:
         """WarehouseError where a table of results could not be made, written and dropped."""
-        target = _Target(f"{self.dataset}.doctor_{uuid4().hex}", {"made_on": pl.Date()}, "made_on", ())
-        self._make(target)
+        target = Target(f"{self._dataset}.doctor_{uuid4().hex}", {"made_on": pl.Date()}, "made_on", ())
+        self.loads.make(target)
         try:
-            self._replace(target, "2024-01", pl.DataFrame({"made_on": [date(2024, 1, 1)]}))
+            self.loads.replace(target, "2024-01", pl.DataFrame({"made_on": [date(2024, 1, 1)]}))
         finally:
-            with explained(f"dropping {target.name}"):
-                self.client.delete_table(target.name, not_found_ok=True)
+            self.loads.drop(target.name)
+
+    def try_joining(self) -> None:
+        """WarehouseError where keys could not be loaded and joined."""
+        rows = pa.table({"made": [uuid4().hex]})
+        table = self.loads.scratch(self._scratch, "doctor", rows)
+        try:
+            for _ in self.queries.batches(_sql(_expression(table)), "reading what was loaded"):
+                pass
+        finally:
+            self.loads.drop(f"{self._scratch}.{table.table_id}")
+
+    @cached_property
+    def loads(self) -> Loads:
+        return Loads(self.queries)
+
+    @property
+    def _raw_dataset(self) -> str:
+        return self._full(self.raw_dataset)
+
+    @property
+    def _dataset(self) -> str:
+        return self._full(self.dataset)
+
+    @property
+    def _scratch(self) -> str:
+        """The dataset of keys that are joined."""
+        return f"{self._dataset}_scratch"
+
+    def _full(self, dataset: str) -> str:
+        return dataset if "." in dataset else f"{self.client.project}.{dataset}"
 
     def _raw(self, table: str) -> "_Raw":
-        name = f"{self.raw_dataset}.{raw_name(table)}"
+        name = f"{self._raw_dataset}.{raw_name(table)}"
         with explained(f"looking at {name}"):
             held = self.client.get_table(name)
-            partitioning = held.time_partitioning
-            if partitioning is None or partitioning.type_ not in ("MONTH", "DAY"):
-                column = TABLES[table].partitioned_by
-                raise WarehouseError(f"{name} is not partitioned by month or day; partition it by month of {column}")
-            return _Raw(name, _expression(held), partitioning.field or _LOADED)
+        types, by = {field.name: field.field_type for field in held.schema}, held.time_partitioning
+        if (
+            by is None
+            or by.type_ not in ("MONTH", "DAY")
+            or types.get(by.field, "TIMESTAMP") not in ("DATE", "TIMESTAMP")
+        ):
+            column = TABLES[table].partitioned_by
+            raise WarehouseError(
+                f"{name} is not partitioned by month or day; partition it by month of {column}, a date"
+            )
+        return _Raw(name, _expression(held), by.field or _LOADED, types)
 
     def _frame(self, expression: "ir.Table", what: str) -> pl.DataFrame:
         schema = expression.schema().to_polars()
@@ -208,71 +229,9 @@ class BigQueryWarehouse:
         return f"""
             SELECT table_name, SUBSTR(partition_id, 1, 6) AS month, SUM(total_rows) AS total,
                    UNIX_MILLIS(MAX(last_modified_time)) AS changed
-            FROM `{self.client.project}.{self.raw_dataset}.INFORMATION_SCHEMA.PARTITIONS`
+            FROM `{self._raw_dataset}.INFORMATION_SCHEMA.PARTITIONS`
             WHERE table_name IN ({listed}) AND partition_id NOT IN ('__NULL__', '__UNPARTITIONED__')
             GROUP BY table_name, month"""
-
-    def _make(self, target: "_Target") -> None:
-        """Makes the table where there is none; an older one gets the columns that it lacks."""
-        wanted = bigquery.Table(f"{self.client.project}.{target.name}", target.schema)
-        wanted.time_partitioning = bigquery.TimePartitioning("MONTH", target.partitioned_by)
-        if target.clustered_by:
-            wanted.clustering_fields = list(target.clustered_by)
-        with explained(f"making {target.name}"):
-            found = self.client.create_table(wanted, exists_ok=True)
-            held = {column.name for column in found.schema}
-            if new := [column for column in target.schema if column.name not in held]:
-                found.schema = [*found.schema, *new]
-                self.client.update_table(found, ["schema"])
-
-    def _replace(self, target: "_Target", month: str, rows: pl.DataFrame) -> None:
-        """Replaces a partition by one load job, which takes effect as a whole or not at all."""
-        what = f"writing {target.name} of {month}"
-        if rows.is_empty():
-            date = target.partitioned_by
-            first, beyond = first_day(month), first_day(next_month(month))
-            self.queries.run(f"DELETE FROM `{target.name}` WHERE {date} >= '{first}' AND {date} < '{beyond}'", what)
-            return
-        config = bigquery.LoadJobConfig(
-            schema=target.schema,
-            write_disposition="WRITE_TRUNCATE",
-            create_disposition="CREATE_NEVER",
-        )
-        with _parquet(rows.to_arrow()) as file:
-            self._load(file, f"{target.name}${month.replace('-', '')}", config, what)
-
-    def _load(self, file: BinaryIO, name: str, config: bigquery.LoadJobConfig, what: str) -> None:
-        config.source_format = "PARQUET"
-        lists = bigquery.ParquetOptions()
-        lists.enable_list_inference = True
-        config.parquet_options = lists
-        config.labels = self.queries.labels
-        with explained(what):
-            job = self.client.load_table_from_file(
-                file, name, rewind=True, num_retries=UPLOAD_RETRIES, job_config=config
-            )
-            job.result()
-
-    def _scratch(self, name: str, rows: pa.Table) -> "ir.Table":
-        """A table of the scratch dataset with these rows, named by what they are: the same rows are loaded once a day."""
-        dataset = f"{self.dataset}_scratch"
-        day = datetime.now(UTC).strftime("%Y%m%d")
-        with _parquet(rows) as file:
-            full = f"{dataset}.{name}_{day}_{hashlib.sha256(file.read()).hexdigest()[:16]}"
-            with explained(f"making {full}"):
-                try:
-                    return _expression(self.client.get_table(full))
-                except api.NotFound:
-                    self._make_scratch(dataset)
-                    config = bigquery.LoadJobConfig(write_disposition="WRITE_TRUNCATE")
-                    self._load(file, full, config, f"loading {full}")
-                return _expression(self.client.get_table(full))
-
-    def _make_scratch(self, name: str) -> None:
-        dataset = bigquery.Dataset(f"{self.client.project}.{name}")
-        dataset.default_table_expiration_ms = _SCRATCH_DAYS * 24 * 3600 * 1000
-        dataset.location = self.client.location
-        self.client.create_dataset(dataset, exists_ok=True)
 
 
 @dataclass(frozen=True)
@@ -282,6 +241,7 @@ class _Raw:
     name: str
     table: "ir.Table"
     partitioned_by: str
+    types: dict[str, str]
 
     def of(self, month: str) -> "ir.Table":
         column = self._column
@@ -291,6 +251,10 @@ class _Raw:
 
     def before(self, month: str) -> "ir.Table":
         return self.table.filter(self._column < self._moment(first_day(month)))
+
+    def every(self) -> "ir.Table":
+        """All rows, for tables that ask for a filter of their partitions."""
+        return self.table.filter(self._column >= self._moment(_BEFORE_ALL))
 
     @property
     def _column(self) -> "ir.Column":
@@ -303,30 +267,13 @@ class _Raw:
         return ibis.literal(day if self._column.type().is_date() else midnight, self._column.type())
 
 
-@dataclass(frozen=True)
-class _Target:
-    """A table to write: its full name, its columns, the date whose month is the partition, and its clustering."""
-
-    name: str
-    columns: Mapping[str, pl.DataType]
-    partitioned_by: str
-    clustered_by: tuple[str, ...]
-
-    @property
-    def schema(self) -> list[bigquery.SchemaField]:
-        return [
-            bigquery.SchemaField(name, _type(dtype), mode="REPEATED" if isinstance(dtype, pl.List) else "NULLABLE")
-            for name, dtype in self.columns.items()
-        ]
-
-
-def reader_of(client: bigquery.Client) -> BigQueryReadClient:
-    """The client of the Storage Read API beside `client`, with the credentials of the environment."""
+def reader() -> BigQueryReadClient:
+    """A client of the Storage Read API, with the credentials of the environment."""
     host = os.environ.get(READ_EMULATOR)
     if host:
         channel = grpc.insecure_channel(host)
         return BigQueryReadClient(transport=BigQueryReadGrpcTransport(channel=channel))
-    return BigQueryReadClient(client_options={"quota_project_id": client.project})
+    return BigQueryReadClient()
 
 
 def _expression(table: bigquery.Table) -> "ir.Table":
@@ -344,17 +291,3 @@ def _sql(expression: "ir.Table") -> str:
     import ibis
 
     return str(ibis.to_sql(expression, dialect="bigquery"))
-
-
-def _type(dtype: pl.DataType) -> str:
-    inner = dtype.inner if isinstance(dtype, pl.List) else dtype
-    return next(name for kind, name in _TYPES.items() if isinstance(inner, kind) or inner == kind)
-
-
-@contextmanager
-def _parquet(rows: pa.Table) -> Iterator[BinaryIO]:
-    """The rows as a Parquet file at its beginning."""
-    with tempfile.TemporaryFile() as file:
-        pq.write_table(rows, file, compression="zstd")
-        file.seek(0)
-        yield file

@@ -40,7 +40,7 @@ def tables(question: Question) -> dict[str, pa.Table]:
     """What a warehouse needs to know to answer, by TABLES; `invoices` has a row for each span of moments in which an invoice
     has the same balance."""
     t, i = question.transfers, question.invoices
-    asked = np.unique(np.concatenate([keys.row for keys in t.keys.values()]))
+    asked = t.asked
     moments = t.moment[asked]
     invoice, after, until, settled = i.settlements.spans(
         len(i.amount), int(moments.min(initial=0)), int(moments.max(initial=0))

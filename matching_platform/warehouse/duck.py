@@ -98,6 +98,10 @@ class DuckWarehouse:
         with self._connect(write=True) as backend, _transaction(backend.con) as connection:
             connection.register("incoming", publishable(table, frame).to_arrow())
             connection.execute(f"CREATE TABLE IF NOT EXISTS {table} AS SELECT * FROM incoming LIMIT 0")
+            held = {column for column, *_ in connection.execute(f"DESCRIBE {table}").fetchall()}
+            for column, kind, *_ in connection.execute("DESCRIBE SELECT * FROM incoming").fetchall():
+                if column not in held:
+                    connection.execute(f"ALTER TABLE {table} ADD COLUMN {column} {kind}")
             connection.execute(
                 f"DELETE FROM {table} WHERE {date} >= ? AND {date} < ?",
                 [first_day(month), first_day(next_month(month))],
@@ -122,7 +126,14 @@ class DuckWarehouse:
             stop=stop_after_delay(_WAIT_FOR_OTHERS),
             reraise=True,
         )
-        backend = patience(ibis.duckdb.connect, str(self.path), read_only=not write)
+        try:
+            backend = patience(ibis.duckdb.connect, str(self.path), read_only=not write)
+        except Exception as error:
+            if not _is_busy(error):
+                raise
+            raise WarehouseError(
+                f"{self.path} is held open by another program; close it, and run this again ({str(error).splitlines()[0]})"
+            ) from error
         try:
             yield backend
         finally:

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     import ibis.expr.types as ir
 
 
+_AROUND: Final = r"^[\t-\r\x{85}\p{Z}]+|[\t-\r\x{85}\p{Z}]+$"
 _HASH_BITS: Final = 2**40 - 1  # a million rows a month still sum up within int64
 _BETWEEN: Final = "\x1f"
 _NULL: Final = "\x00"
@@ -31,8 +32,8 @@ def rows_of(table: "ir.Table", month: str) -> "ir.Table":
 
 
 def keys(table: "ir.Table", key: str) -> "ir.Table":
-    """The distinct keys of a table, without surrounding blanks."""
-    return table.select(key=table[key].cast("string").strip()).distinct()
+    """The distinct keys of a table, without the blanks around them that validation takes away, of any alphabet."""
+    return table.select(key=table[key].cast("string").re_replace(_AROUND, "")).distinct()
 
 
 def taken(rows: "ir.Table", earlier: "ir.Table", key: str) -> "ir.Table":

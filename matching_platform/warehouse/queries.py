@@ -10,6 +10,7 @@ import requests
 from google.api_core import exceptions as api
 from google.cloud import bigquery
 from google.cloud.bigquery_storage_v1 import BigQueryReadClient
+from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from matching_platform.store.record import LostRaceError, Record
 from matching_platform.warehouse.warehouse import WarehouseError
@@ -17,14 +18,21 @@ from matching_platform.warehouse.warehouse import WarehouseError
 # What BigQuery bills for a table that a query reads, at least.
 LEAST_BILLED: Final = 10 * 2**20
 USD_PER_TIB: Final = 6.25  # on demand, list price of most regions
-_TRANSIENT: Final = (
-    api.ServerError,
-    api.TooManyRequests,
-    requests.ConnectionError,
-    requests.Timeout,
-    requests.exceptions.ChunkedEncodingError,
-    google.auth.exceptions.TransportError,
-)
+RETRY_SECONDS: Final = 2.0  # before a job is run again, about, and doubling
+_PASSING: Final = ("rateLimitExceeded", "backendError", "internalError")
+_AGAIN: Final = "BigQuery could not be reached or is overloaded; run it again"
+_BY_REASON: Final = {
+    "bytesBilledLimitExceeded": "nothing was read. Raise MATCHING_PLATFORM_QUERY_LIMIT if that is what it takes",
+    "quotaExceeded": "a quota of the project is used up; wait, or raise it in the console",
+    "rateLimitExceeded": "too much was asked at once; run it again, with fewer months side by side",
+}
+_BY_KIND: Final[Mapping[type[Exception], str]] = {
+    api.Forbidden: "give the account of this process the roles that README.md lists",
+    api.NotFound: "make it, or name another in the settings that README.md lists",
+    api.ServerError: _AGAIN,
+    api.TooManyRequests: _AGAIN,
+    api.GoogleAPICallError: "nothing was changed",
+}
 SECONDS: Final = 60.0  # for one answer of the API; the job that it tells of may run much longer
 _LABEL: Final = 63  # characters of a label's value
 
@@ -45,25 +53,37 @@ class Budget:
     @property
     def spent(self) -> int:
         """Bytes billed or set aside so far."""
-        last = self._record.last()
-        return last.payload["total"] if last else 0
+        return self._last()[1]
 
     def take(self, size: int, what: str) -> None:
-        """Sets `size` bytes aside for a query, or gives back where it is negative; BudgetError where they are not left."""
+        """Sets `size` bytes aside for a query; BudgetError where they are not left."""
         while True:
-            last = self._record.last()
-            number, total = (last.number, last.payload["total"] + size) if last else (0, size)
-            if size > 0 and total > self._limit:
+            number, total = self._last()
+            left = self._limit - total
+            if size > left:
                 raise BudgetError(
                     f"{what} would read {shown(size)}, and of the run's budget of {shown(self._limit)} "
-                    f"{shown(self._limit - total + size)} are left; nothing was read. Raise MATCHING_PLATFORM_RUN_BUDGET, "
+                    f"{shown(max(0, left))} are left; nothing was read. Raise MATCHING_PLATFORM_RUN_BUDGET, "
                     "or materialize fewer months at once"
                 )
-            try:
-                self._record.append({"bytes": size, "total": total, "for": what}, expected_last=number)
-            except LostRaceError:
-                continue
-            return
+            if self._add(number, total, size, what):
+                return
+
+    def settle(self, size: int, what: str) -> None:
+        """Corrects what was set aside by `size` bytes, to what was billed in the end; this is never refused."""
+        while size and not self._add(*self._last(), size, what):
+            continue
+
+    def _last(self) -> tuple[int, int]:
+        last = self._record.last()
+        return (last.number, last.payload["total"]) if last else (0, 0)
+
+    def _add(self, number: int, total: int, size: int, what: str) -> bool:
+        try:
+            self._record.append({"bytes": size, "total": total + size, "for": what}, expected_last=number)
+        except LostRaceError:
+            return False
+        return True
 
 
 class Queries:
@@ -99,16 +119,14 @@ class Queries:
                 )
             if self.budget:
                 self.budget.take(estimate, what)
-            billed = 0
-            try:
-                config = bigquery.QueryJobConfig(maximum_bytes_billed=self._limit, labels=self.labels)
-                job = self.client.query(sql, job_config=config, timeout=SECONDS)
-                job.result(max_results=0)
-                billed = job.total_bytes_billed or 0
-            finally:
-                self.billed += billed
-                if self.budget and billed != estimate:
-                    self.budget.take(billed - estimate, what)
+            config = bigquery.QueryJobConfig(maximum_bytes_billed=self._limit, labels=self.labels)
+            job = self.client.query(sql, job_config=config, timeout=SECONDS)
+            # Where the answer is lost, the query may run on, and what was set aside for it stays so.
+            job.result(max_results=0)
+            billed = job.total_bytes_billed or 0
+            self.billed += billed
+            if self.budget:
+                self.budget.settle(billed - estimate, what)
         return job
 
     def _estimate(self, sql: str) -> int:
@@ -123,18 +141,40 @@ def explained(what: str) -> Iterator[None]:
     """Errors of the API as one WarehouseError: what failed, why, and what to do next."""
     try:
         yield
-    except api.Forbidden as error:
-        raise _told(what, error, "give the account of this process the roles that README.md lists") from error
-    except api.NotFound as error:
-        raise _told(what, error, "see `matching-platform doctor`") from error
-    except (google.auth.exceptions.DefaultCredentialsError, google.auth.exceptions.RefreshError) as error:
+    except api.GoogleAPICallError as error:
+        advice = _BY_REASON.get(reason_of(error)) or next(
+            advice for kind, advice in _BY_KIND.items() if isinstance(error, kind)
+        )
+        raise _told(what, error, advice) from error
+    except google.auth.exceptions.TransportError as error:
+        raise _told(what, error, _AGAIN) from error
+    except google.auth.exceptions.GoogleAuthError as error:
         raise _told(
             what, error, "log in with `gcloud auth application-default login`, or bind a service account"
         ) from error
-    except (api.RetryError, *_TRANSIENT) as error:
-        raise _told(what, error, "BigQuery could not be reached or is overloaded; run it again") from error
-    except api.GoogleAPICallError as error:
-        raise _told(what, error, "nothing was changed") from error
+    except (api.RetryError, requests.RequestException) as error:
+        raise _told(what, error, _AGAIN) from error
+
+
+def insistent() -> Retrying:
+    """Runs a job again, at growing intervals, that may run twice and failed for what passes."""
+    return Retrying(
+        retry=retry_if_exception(_passes),
+        wait=wait_random_exponential(multiplier=RETRY_SECONDS, max=60),
+        stop=stop_after_attempt(4),
+        reraise=True,
+    )
+
+
+def reason_of(error: api.GoogleAPICallError) -> str:
+    """BigQuery's own word for what went wrong, such as 'rateLimitExceeded'; '' where it gave none."""
+    return next((one["reason"] for one in error.errors if isinstance(one, dict) and one.get("reason")), "")
+
+
+def _passes(error: BaseException) -> bool:
+    if not isinstance(error, api.GoogleAPICallError):
+        return isinstance(error, requests.ConnectionError | requests.Timeout)
+    return isinstance(error, api.ServerError | api.TooManyRequests) or reason_of(error) in _PASSING
 
 
 def shown(size: int) -> str:

@@ -38,6 +38,8 @@ def both(
         patch.setenv(READ_EMULATOR, server.read)
         patch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(bigquery_server.credentials_file(server, there)))
         bucket = google.bucket("test-project-matching-staging")
+        patch.setattr("matching_platform.warehouse.bigquery.SMALL_QUESTION", 0)
+        patch.setattr("matching_platform.warehouse.queries.RETRY_SECONDS", 0.01)
         patch.setattr("tempfile.tempdir", str(there))  # The cache of the store is this pod's own.
         cloud = {"environment": "staging", "home": there / "home", "store": f"{bucket}/store", "location": "EU"}
         worlds = World(here), World(there, given=cloud)
@@ -142,7 +144,7 @@ def test_a_fault_that_stays_is_one_clear_error_and_never_half_a_month(
 ) -> None:
     """A month is corrected while a service fails: afterwards it is the old month or the new one, everywhere alike."""
     _, there = both
-    monkeypatch.setattr("matching_platform.warehouse.bigquery.UPLOAD_RETRIES", 1)
+    monkeypatch.setattr("matching_platform.warehouse.loads.UPLOAD_RETRIES", 1)
     raw = there.platform.warehouse.read_month("transfers", MONTHS[1])
     late = raw.head(1).with_columns(transfer_id=pl.lit(f"late {fault}"))
     there.platform.warehouse.write_months("transfers", {MONTHS[1]: pl.concat([raw, late])})

@@ -84,3 +84,15 @@ def test_late_labels_ask_for_one_training(world: World) -> None:
     assert ask().run_key == asked.run_key
     assert world.make("train_set", month=NEWEST).success
     assert isinstance(ask(), dg.SkipReason)
+
+
+def test_a_table_that_is_gone_as_a_whole_takes_nothing_with_it(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be dropped to be made anew: what is known of it stays known, and only what differs then is reported."""
+    first = tick(world, None)
+    whole = world.platform.warehouse.months()
+    warehouse = type(world.platform.warehouse)
+    monkeypatch.setattr(warehouse, "months", lambda self: {**whole, "transfers": {}})
+    assert isinstance(tick(world, first.cursor), dg.SkipReason)
+    changed = {**whole["transfers"], NEWEST: "1-beef"}
+    monkeypatch.setattr(warehouse, "months", lambda self: {**whole, "transfers": changed})
+    assert seen(tick(world, first.cursor)) == {("raw_transfers", NEWEST)}

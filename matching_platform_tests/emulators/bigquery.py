@@ -9,20 +9,15 @@ import email
 import json
 import math
 import re
-import socket
-import threading
-import traceback
 import uuid
-from collections import defaultdict, deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from decimal import Decimal
 from email.policy import HTTP
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import parse_qs, unquote, urlsplit
 
 import duckdb
 import pyarrow as pa
@@ -30,8 +25,10 @@ import pyarrow.parquet as pq
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from matching_platform_tests.emulators.bigquery_dialect import prepare
+from matching_platform_tests.emulators.bigquery_http import REASONS, Answer, Faults, HttpServer, Request
 from matching_platform_tests.emulators.bigquery_read import ReadServer
-from matching_platform_tests.emulators.bigquery_sql import Reader, Statement, prepare
+from matching_platform_tests.emulators.bigquery_sql import Reader, Statement
 from matching_platform_tests.emulators.bigquery_tables import (
     HIDDEN_DATASET,
     LOCATION,
@@ -41,88 +38,52 @@ from matching_platform_tests.emulators.bigquery_tables import (
     Reference,
     Refusal,
     Table,
-    text,
 )
 
 PAGE_ROWS: Final = 500
-HANG_SECONDS: Final = 60.0
 
-_REASONS: Final = {
-    403: "accessDenied",
-    404: "notFound",
-    412: "conditionNotMet",
-    429: "rateLimitExceeded",
-    500: "internalError",
-    502: "badGateway",
-    503: "backendError",
-}
 _PROJECT: Final = r"/bigquery/v2/projects/(?P<project>[^/]+)"
 _DATASET: Final = rf"{_PROJECT}/datasets/(?P<dataset>[^/]+)"
 _TABLE: Final = rf"{_DATASET}/tables/(?P<table>[^/:]+)"
 _ROUTES: Final = [
-    (method, re.compile(pattern + "$"), call)
-    for method, pattern, call in [
-        ("POST", "/token", "token"),
-        ("GET", f"{_PROJECT}/datasets", "datasets.list"),
-        ("POST", f"{_PROJECT}/datasets", "datasets.insert"),
-        ("GET", _DATASET, "datasets.get"),
-        ("PATCH|PUT", _DATASET, "datasets.patch"),
-        ("DELETE", _DATASET, "datasets.delete"),
-        ("GET", f"{_DATASET}/tables", "tables.list"),
-        ("POST", f"{_DATASET}/tables", "tables.insert"),
-        ("GET", _TABLE, "tables.get"),
-        ("PATCH|PUT", _TABLE, "tables.patch"),
-        ("DELETE", _TABLE, "tables.delete"),
-        ("POST", f"{_TABLE}:testIamPermissions", "tables.testIamPermissions"),
-        ("GET", f"{_TABLE}/data", "tabledata.list"),
-        ("POST", f"{_PROJECT}/jobs", "jobs.insert"),
-        ("GET", f"{_PROJECT}/jobs/(?P<job>[^/]+)", "jobs.get"),
-        ("POST", f"{_PROJECT}/jobs/(?P<job>[^/]+)/cancel", "jobs.cancel"),
-        ("POST", f"{_PROJECT}/queries", "jobs.query"),
-        ("GET", f"{_PROJECT}/queries/(?P<job>[^/]+)", "jobs.getQueryResults"),
-        ("POST|PUT", f"/(?:resumable/)?upload{_PROJECT}/jobs", "upload"),
-    ]
+    ("POST", "/token", "token"),
+    ("GET", rf"{_PROJECT}/datasets", "datasets.list"),
+    ("POST", rf"{_PROJECT}/datasets", "datasets.insert"),
+    ("GET", _DATASET, "datasets.get"),
+    ("PATCH|PUT", _DATASET, "datasets.patch"),
+    ("DELETE", _DATASET, "datasets.delete"),
+    ("GET", rf"{_DATASET}/tables", "tables.list"),
+    ("POST", rf"{_DATASET}/tables", "tables.insert"),
+    ("GET", _TABLE, "tables.get"),
+    ("PATCH|PUT", _TABLE, "tables.patch"),
+    ("DELETE", _TABLE, "tables.delete"),
+    ("POST", rf"{_TABLE}:testIamPermissions", "tables.testIamPermissions"),
+    ("GET", rf"{_TABLE}/data", "tabledata.list"),
+    ("POST", rf"{_PROJECT}/jobs", "jobs.insert"),
+    ("GET", rf"{_PROJECT}/jobs/(?P<job>[^/]+)", "jobs.get"),
+    ("POST", rf"{_PROJECT}/jobs/(?P<job>[^/]+)/cancel", "jobs.cancel"),
+    ("POST", rf"{_PROJECT}/queries", "jobs.query"),
+    ("GET", rf"{_PROJECT}/queries/(?P<job>[^/]+)", "jobs.getQueryResults"),
+    ("POST|PUT", rf"/upload{_PROJECT}/jobs", "upload"),
 ]
+_CALLS: Final = {call for _, _, call in _ROUTES} | {"CreateReadSession", "ReadRows"}
+_OF_ARROW: Final = {
+    **dict.fromkeys(["string", "large_string", "string_view"], "STRING"),
+    **dict.fromkeys(["binary", "large_binary", "binary_view"], "BYTES"),
+    **dict.fromkeys(["halffloat", "float", "double"], "FLOAT"),
+    "null": "INTEGER",
+    "bool": "BOOLEAN",
+    "date32[day]": "DATE",
+}
 
 
-class _Request:
-    """A request: names from its path, values of its query, its body."""
+@dataclass
+class _Upload:
+    """A session of chunks: the load job that it is for, what has arrived, and the job once it has run."""
 
-    def __init__(self, method: str, target: str, headers: Any, body: bytes) -> None:
-        parts = urlsplit(target)
-        self.method, self.headers, self.body = method, headers, body
-        self.query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
-        self.call, self.path = self._route(parts.path)
-
-    def _route(self, path: str) -> tuple[str, dict[str, str]]:
-        for methods, pattern, call in _ROUTES:
-            found = pattern.match(path)
-            if found and self.method in methods.split("|"):
-                return call, {name: unquote(value) for name, value in found.groupdict().items()}
-        return "", {}
-
-    @property
-    def json(self) -> Json:
-        return json.loads(self.body) if self.body else {}
-
-    @property
-    def project(self) -> str:
-        return self.path["project"]
-
-    @property
-    def table(self) -> tuple[Reference, str | None]:
-        return Reference.of(
-            {"projectId": self.project, "datasetId": self.path["dataset"], "tableId": self.path["table"]}
-        )
-
-
-class _Answer:
-    """An answer: a status, JSON and headers."""
-
-    def __init__(self, body: Json | None = None, status: int = 200, headers: dict[str, str] | None = None) -> None:
-        self.status = status
-        self.headers = {"Content-Type": "application/json; charset=UTF-8", **(headers or {})}
-        self.body = b"" if body is None else json.dumps(body).encode()
+    resource: Json
+    received: bytearray = field(default_factory=bytearray)
+    job: Json | None = None
 
 
 class BigQueryServer:
@@ -132,17 +93,14 @@ class BigQueryServer:
         self.catalog = Catalog()
         prepare(self.catalog.connection)
         self.jobs: list[Json] = []
-        self._uploads: dict[str, tuple[Json, bytearray]] = {}
-        self._faults: defaultdict[str, deque[int | str]] = defaultdict(deque)
+        self._results: dict[tuple[str, str], Reference] = {}
+        self._uploads: dict[str, _Upload] = {}
         self._denied: set[str] = set()
-        self._closing = threading.Event()
-        self._http = _HttpServer(self)
-        self._read = ReadServer(self.catalog, self.next_fault, self.hang)
-        self.rest = f"http://127.0.0.1:{self._http.server_address[1]}"
+        self._faults = Faults()
+        self._http = HttpServer(_ROUTES, self._answer, self._faults)
+        self._read = ReadServer(self.catalog, self._faults)
+        self.rest, self.read = self._http.url, self._read.address
         self.token_uri = f"{self.rest}/token"
-        self.read = self._read.address
-        self._thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-        self._thread.start()
 
     def fail(self, call: str, how: int | str, times: int = 1) -> None:
         """Lets the next `times` calls fail: with an HTTP status, by "drop" in the middle of the answer, or "hang".
@@ -150,141 +108,118 @@ class BigQueryServer:
         A call is a method like jobs.insert, jobs.getQueryResults, tabledata.list, upload, token, CreateReadSession,
         ReadRows. A status is answered instead of doing what was asked; a dropped or hanging call has done it.
         """
-        known = {call for _, _, call in _ROUTES} | {"CreateReadSession", "ReadRows"}
-        if call not in known or not (how in _REASONS or how in ("drop", "hang")):
-            raise ValueError(f"{call} cannot fail with {how}; calls are {sorted(known)}.")
-        self._faults[call].extend([how] * times)
+        if call not in _CALLS or not (how in REASONS or how in ("drop", "hang")):
+            raise ValueError(f"{call} cannot fail with {how}; calls are {sorted(_CALLS)}.")
+        self._faults.add(call, how, times)
 
     def heal(self) -> None:
-        """Forgets the faults that have not happened yet."""
+        """Takes back every failure that is still to come."""
         self._faults.clear()
 
     def deny(self, *permissions: str) -> None:
         """Leaves these permissions out of every answer of testIamPermissions."""
         self._denied.update(permissions)
 
-    def next_fault(self, call: str) -> int | str | None:
-        return self._faults[call].popleft() if self._faults[call] else None
-
-    def hang(self) -> None:
-        self._closing.wait(HANG_SECONDS)
-
     def close(self) -> None:
-        self._closing.set()
+        self._faults.close()
         self._read.close()
-        self._http.shutdown()
-        self._http.close_connections()
-        self._http.server_close()
-        self._thread.join()
+        self._http.close()
         self.catalog.connection.close()
 
-    def answer(self, request: _Request) -> _Answer:
-        try:
-            if not request.call:
-                raise Refusal("notImplemented", f"This server has no {request.method} here.")
-            method = getattr(self, "_" + re.sub(r"[.]|(?=[A-Z])", "_", request.call).lower())
-            with self.catalog.lock:
-                return method(request)
-        except Refusal as refusal:
-            return _error(refusal.status, refusal.reason, refusal.message)
-        except Exception as error:  # noqa: BLE001 - a client would retry a 500 or a broken connection for ten minutes
-            return _error(501, "notImplemented", f"{error!r}\n{traceback.format_exc()}")
+    def _answer(self, request: Request) -> Answer:
+        if not request.call:
+            raise Refusal("notImplemented", f"This server has no {request.method} here.")
+        method = getattr(self, "_" + re.sub(r"\.|(?=[A-Z])", "_", request.call).lower())
+        with self.catalog.lock:
+            return method(request)
 
-    def _token(self, request: _Request) -> _Answer:
-        return _Answer({"access_token": uuid.uuid4().hex, "expires_in": 3600, "token_type": "Bearer"})
+    def _token(self, request: Request) -> Answer:
+        return Answer({"access_token": uuid.uuid4().hex, "expires_in": 3600, "token_type": "Bearer"})
 
     # Datasets
 
-    def _datasets_list(self, request: _Request) -> _Answer:
+    def _datasets_list(self, request: Request) -> Answer:
         shown = [
-            {k: v for k, v in resource.items() if k in ("kind", "id", "datasetReference", "labels", "location")}
+            {key: resource[key] for key in ("kind", "id", "datasetReference", "location")}
             for (project, dataset), resource in self.catalog.datasets.items()
-            if project == request.project and (dataset != HIDDEN_DATASET or request.query.get("all") == "true")
+            if project == request.path["project"] and (dataset != HIDDEN_DATASET or request.query.get("all") == "true")
         ]
-        return _Answer({"kind": "bigquery#datasetList", "datasets": shown})
+        return Answer({"kind": "bigquery#datasetList", "datasets": shown})
 
-    def _datasets_insert(self, request: _Request) -> _Answer:
-        return _Answer(self.catalog.create_dataset(request.project, request.json))
+    def _datasets_insert(self, request: Request) -> Answer:
+        return Answer(self.catalog.create_dataset(request.path["project"], request.json))
 
-    def _datasets_get(self, request: _Request) -> _Answer:
-        return _Answer(self.catalog.dataset(request.project, request.path["dataset"]))
+    def _datasets_get(self, request: Request) -> Answer:
+        return Answer(self.catalog.dataset(**request.path))
 
-    def _datasets_patch(self, request: _Request) -> _Answer:
-        resource = self.catalog.dataset(request.project, request.path["dataset"])
+    def _datasets_patch(self, request: Request) -> Answer:
+        resource = self.catalog.dataset(**request.path)
         _check_etag(request, resource["etag"])
         resource.update({k: v for k, v in request.json.items() if k not in ("datasetReference", "etag")})
         resource["etag"] = resource["lastModifiedTime"] = str(self.catalog.now())
-        return _Answer(resource)
+        return Answer(resource)
 
-    def _datasets_delete(self, request: _Request) -> _Answer:
-        contents = request.query.get("deleteContents") == "true"
-        self.catalog.drop_dataset(request.project, request.path["dataset"], contents)
-        return _Answer(status=204)
+    def _datasets_delete(self, request: Request) -> Answer:
+        self.catalog.drop_dataset(**request.path, contents=request.query.get("deleteContents") == "true")
+        return Answer(status=204)
 
     # Tables
 
-    def _tables_list(self, request: _Request) -> _Answer:
-        self.catalog.dataset(request.project, request.path["dataset"])
-        kept = ("kind", "id", "tableReference", "type", "timePartitioning", "clustering", "labels", "creationTime")
-        tables = [
-            {k: v for k, v in self._table_resource(table).items() if k in kept}
-            for reference, table in list(self.catalog.tables.items())
-            if reference[:2] == (request.project, request.path["dataset"]) and self.catalog.find(reference)
-        ]
-        return _Answer({"kind": "bigquery#tableList", "tables": tables, "totalItems": len(tables)})
+    def _tables_list(self, request: Request) -> Answer:
+        self.catalog.dataset(**request.path)
+        inside = [reference for reference in list(self.catalog.tables) if reference[:2] == tuple(request.path.values())]
+        tables = [self._table_resource(table) for reference in inside if (table := self.catalog.find(reference))]
+        return Answer({"kind": "bigquery#tableList", "tables": tables, "totalItems": len(tables)})
 
-    def _tables_insert(self, request: _Request) -> _Answer:
-        return _Answer(self._table_resource(self.catalog.create_table(request.json)))
+    def _tables_insert(self, request: Request) -> Answer:
+        return Answer(self._table_resource(self.catalog.create_table(request.json)))
 
-    def _tables_get(self, request: _Request) -> _Answer:
-        reference, partition = request.table
-        return _Answer(self._table_resource(self.catalog.table(reference), partition))
+    def _tables_get(self, request: Request) -> Answer:
+        reference, partition = _named(request)
+        return Answer(self._table_resource(self.catalog.table(reference), partition))
 
-    def _tables_patch(self, request: _Request) -> _Answer:
-        reference, _ = request.table
+    def _tables_patch(self, request: Request) -> Answer:
+        reference, _ = _named(request)
         _check_etag(request, str(self.catalog.table(reference).modified))
-        return _Answer(self._table_resource(self.catalog.patch_table(reference, request.json)))
+        return Answer(self._table_resource(self.catalog.patch_table(reference, request.json)))
 
-    def _tables_delete(self, request: _Request) -> _Answer:
-        reference, partition = request.table
+    def _tables_delete(self, request: Request) -> Answer:
+        reference, partition = _named(request)
         self.catalog.table(reference)
         if partition:
             self.catalog.drop_partition(reference, partition)
         else:
             self.catalog.drop_table(reference)
-        return _Answer(status=204)
+        return Answer(status=204)
 
-    def _tables_test_iam_permissions(self, request: _Request) -> _Answer:
-        self.catalog.table(request.table[0])
-        return _Answer({"permissions": [p for p in request.json["permissions"] if p not in self._denied]})
+    def _tables_test_iam_permissions(self, request: Request) -> Answer:
+        self.catalog.table(_named(request)[0])
+        return Answer({"permissions": [name for name in request.json["permissions"] if name not in self._denied]})
 
     def _table_resource(self, table: Table, partition: str | None = None) -> Json:
         figures = self.catalog.figures(table)
-        if partition:
-            figures = {partition: figures[partition]} if partition in figures else {}
-        modified = str(table.modified)
+        shown = [figure for name, figure in figures.items() if partition in (None, name)]
         return {
             "kind": "bigquery#table",
             "type": "TABLE",
             "location": LOCATION,
             **table.resource,
             "id": str(table.reference),
-            "etag": modified,
-            "lastModifiedTime": modified,
+            "etag": str(table.modified),
+            "lastModifiedTime": str(table.modified),
             "tableReference": table.reference.resource(),
             "schema": {"fields": [column.resource() for column in table.columns]},
-            "numRows": str(sum(f.rows for f in figures.values())),
-            "numBytes": str(sum(sum(f.bytes.values()) for f in figures.values())),
+            "numRows": str(sum(figure.rows for figure in shown)),
+            "numBytes": str(sum(sum(figure.bytes.values()) for figure in shown)),
         }
 
-    def _tabledata_list(self, request: _Request) -> _Answer:
-        reference, partition = request.table
+    def _tabledata_list(self, request: Request) -> Answer:
+        reference, partition = _named(request)
         table = self.catalog.table(reference)
         asked = request.query.get("selectedFields")
-        columns = [c for c in table.columns if not asked or c.name in asked.split(",")]
-        where = f"WHERE {table.partition_id()} = {text(partition)}" if partition else ""
-        page = self._page(request.query, columns, f"SELECT * FROM {reference.duck} {where}")
-        return _Answer({"kind": "bigquery#tableDataList", "totalRows": "0", "rows": [], **page})
+        columns = [column for column in table.columns if not asked or column.name in asked.split(",")]
+        rows = f"SELECT * FROM {reference.duck} WHERE {table.within(partition)}"
+        return Answer({"kind": "bigquery#tableDataList", **self._page(request.query, columns, rows)})
 
     def _page(self, asked: Json, columns: list[Column], query: str) -> Json:
         """The rows that a request asks for, and a token for those that follow."""
@@ -300,54 +235,54 @@ class BigQueryServer:
 
     # Jobs
 
-    def _jobs_insert(self, request: _Request) -> _Answer:
-        return _Answer(self._insert_job(request.project, request.json))
+    def _jobs_insert(self, request: Request) -> Answer:
+        return Answer(self._insert_job(request.path["project"], request.json))
 
-    def _jobs_get(self, request: _Request) -> _Answer:
-        return _Answer(self._job(request))
+    def _jobs_get(self, request: Request) -> Answer:
+        return Answer(self._job(request))
 
-    def _jobs_cancel(self, request: _Request) -> _Answer:
-        return _Answer({"kind": "bigquery#jobCancelResponse", "job": self._job(request)})
+    def _jobs_cancel(self, request: Request) -> Answer:
+        return Answer({"kind": "bigquery#jobCancelResponse", "job": self._job(request)})
 
-    def _job(self, request: _Request) -> Json:
-        for job in self.jobs:
-            if _job_key(job) == (request.project, request.path["job"]):
-                return job
-        raise Refusal("notFound", f"Not found: Job {request.project}:{LOCATION}.{request.path['job']}")
-
-    def _jobs_query(self, request: _Request) -> _Answer:
+    def _jobs_query(self, request: Request) -> Answer:
         asked = request.json
         if asked.get("queryResultsFormat", "STRUCT_ENCODING") != "STRUCT_ENCODING":
             raise Refusal("notImplemented", "This server answers queries in STRUCT_ENCODING only.")
-        outer = ("labels", "dryRun", "jobTimeoutMs")
+        outer = ("labels", "dryRun")
         inner = ("query", "defaultDataset", "queryParameters", "parameterMode", "maximumBytesBilled", "useLegacySql")
-        configuration: Json = {k: v for k, v in asked.items() if k in outer}
-        configuration["query"] = {k: v for k, v in asked.items() if k in inner}
-        return _Answer(self._results(self._insert_job(request.project, {"configuration": configuration}), asked))
+        configuration: Json = {key: asked[key] for key in outer if key in asked}
+        configuration["query"] = {key: asked[key] for key in inner if key in asked}
+        job = self._insert_job(request.path["project"], {"configuration": configuration})
+        return Answer(self._query_results(job, asked))
 
-    def _jobs_get_query_results(self, request: _Request) -> _Answer:
-        return _Answer(self._results(self._job(request), request.query))
+    def _jobs_get_query_results(self, request: Request) -> Answer:
+        return Answer(self._query_results(self._job(request), request.query))
 
-    def _results(self, job: Json, asked: Json) -> Json:
+    def _job(self, request: Request) -> Json:
+        for job in self.jobs:
+            if _job_key(job) == (request.path["project"], request.path["job"]):
+                return job
+        raise Refusal("notFound", f"Not found: Job {request.path['project']}:{LOCATION}.{request.path['job']}")
+
+    def _query_results(self, job: Json, asked: Json) -> Json:
         """What jobs.query and jobs.getQueryResults answer for a job."""
         error = job["status"].get("errorResult")
         if error:
             raise Refusal(error["reason"], error["message"])
-        statistics = job["statistics"]
+        statistics = job["statistics"]["query"]
         results: Json = {
             "kind": "bigquery#queryResponse",
             "jobReference": job["jobReference"],
             "jobComplete": True,
             "cacheHit": False,
             "totalBytesProcessed": statistics["totalBytesProcessed"],
-            "schema": statistics["query"].get("schema", {"fields": []}),
+            "schema": statistics.get("schema", {"fields": []}),
         }
-        if "numDmlAffectedRows" in statistics["query"]:
-            results["numDmlAffectedRows"] = statistics["query"]["numDmlAffectedRows"]
-        if statistics["query"]["statementType"] == "SELECT" and not job["configuration"].get("dryRun"):
-            reference, _ = Reference.of(job["configuration"]["query"]["destinationTable"])
-            columns = [Column.of(field) for field in results["schema"]["fields"]]
-            results |= self._page(asked, columns, f"SELECT * FROM {reference.duck}")
+        if "numDmlAffectedRows" in statistics:
+            results["numDmlAffectedRows"] = statistics["numDmlAffectedRows"]
+        found = self._results.get(_job_key(job))
+        if found:
+            results |= self._page(asked, self.catalog.table(found).columns, f"SELECT * FROM {found.duck}")
         return results
 
     def _insert_job(self, project: str, resource: Json, data: bytes | None = None) -> Json:
@@ -369,7 +304,8 @@ class BigQueryServer:
         try:
             self._run(project, job, data)
         except (Refusal, duckdb.Error) as error:
-            refusal = error if isinstance(error, Refusal) else Refusal("invalidQuery", str(error))
+            reason = "invalidQuery" if data is None else "invalid"
+            refusal = error if isinstance(error, Refusal) else Refusal(reason, str(error))
             if job["configuration"].get("dryRun"):
                 raise refusal from error
             described = {"reason": refusal.reason, "message": refusal.message}
@@ -377,12 +313,11 @@ class BigQueryServer:
         return job
 
     def _run(self, project: str, job: Json, data: bytes | None) -> None:
-        configuration = job["configuration"]
-        if "query" in configuration:
-            configuration["jobType"] = "QUERY"
+        if "query" in job["configuration"]:
+            job["configuration"]["jobType"] = "QUERY"
             self._run_query(project, job)
-        elif "load" in configuration and data is not None:
-            configuration["jobType"] = "LOAD"
+        elif "load" in job["configuration"] and data is not None:
+            job["configuration"]["jobType"] = "LOAD"
             self._run_load(job, data)
         else:
             raise Refusal("notImplemented", "This server runs queries and loads of uploaded files.")
@@ -395,23 +330,20 @@ class BigQueryServer:
         _report(job, statement)
         limit = int(configuration.get("maximumBytesBilled") or 2**62)
         if statement.bytes_billed > limit:
-            raise Refusal(
-                "bytesBilledLimitExceeded",
-                f"Query exceeded limit for bytes billed: {limit}. {statement.bytes_billed} or higher required.",
-            )
+            message = f"Query exceeded limit for bytes billed: {limit}. {statement.bytes_billed} or higher required."
+            raise Refusal("bytesBilledLimitExceeded", message)
         if job["configuration"].get("dryRun"):
             return
-        outcome = statement.run()
-        statistics = job["statistics"]["query"]
-        if outcome.destination:
-            configuration["destinationTable"] = outcome.destination.reference.resource()
-        if outcome.changed is not None:
-            statistics["dmlStats"] = {name: str(count) for name, count in outcome.changed.items()}
-            statistics["numDmlAffectedRows"] = str(sum(outcome.changed.values()))
-        if outcome.operation:
-            statistics["ddlOperationPerformed"] = outcome.operation
-            if statement.target:
-                statistics["ddlTargetTable"] = statement.target.reference.resource()
+        if statement.kind != "SELECT":
+            job["statistics"]["query"] |= statement.run()
+            return
+        found = self.catalog.anonymous(project)
+        self.catalog.write({"destinationTable": found.resource()}, statement.columns, statement.sql)
+        if "destinationTable" in configuration:
+            configuration.setdefault("writeDisposition", "WRITE_EMPTY")
+            self.catalog.write(configuration, statement.columns, f"SELECT * FROM {found.duck}")
+        configuration.setdefault("destinationTable", found.resource())
+        self._results[_job_key(job)] = found
 
     def _run_load(self, job: Json, data: bytes) -> None:
         configuration = job["configuration"]["load"]
@@ -424,12 +356,8 @@ class BigQueryServer:
         columns = _columns_of(rows.schema, configuration)
         for name in [column.name for column in columns if column.name not in rows.column_names]:
             rows = rows.append_column(name, pa.nulls(rows.num_rows))
-        connection = self.catalog.connection
-        connection.register("uploaded", rows)
-        try:
-            _table, written = self.catalog.write(configuration, columns, "SELECT * FROM uploaded")
-        finally:
-            connection.unregister("uploaded")
+        with self.catalog.registered(rows) as uploaded:
+            written = self.catalog.write(configuration, columns, f"SELECT * FROM {uploaded}")
         job["statistics"]["load"] = {
             "inputFiles": "1",
             "inputFileBytes": str(len(data)),
@@ -438,34 +366,42 @@ class BigQueryServer:
             "outputBytes": str(rows.nbytes),
         }
 
-    def _upload(self, request: _Request) -> _Answer:
+    def _upload(self, request: Request) -> Answer:
         """A load job with its file: in one request of two parts, or in chunks of a session."""
         if request.method == "PUT":
             return self._upload_chunk(request)
+        project = request.path["project"]
         if request.query.get("uploadType") == "resumable":
             session = uuid.uuid4().hex
-            self._uploads[session] = (request.json, bytearray())
-            path = f"/upload/bigquery/v2/projects/{request.project}/jobs"
-            return _Answer({}, headers={"Location": f"{self.rest}{path}?uploadType=resumable&upload_id={session}"})
+            self._uploads[session] = _Upload(request.json)
+            path = f"/upload/bigquery/v2/projects/{project}/jobs"
+            return Answer({}, headers={"Location": f"{self.rest}{path}?uploadType=resumable&upload_id={session}"})
         head = b"Content-Type: " + request.headers["Content-Type"].encode() + b"\r\n\r\n"
         parts = email.message_from_bytes(head + request.body, policy=HTTP).get_payload()
         resource, data = (part.get_payload(decode=True) for part in parts)
-        return _Answer(self._insert_job(request.project, json.loads(resource), data))
+        return Answer(self._insert_job(project, json.loads(resource), data))
 
-    def _upload_chunk(self, request: _Request) -> _Answer:
-        resource, received = self._uploads[request.query["upload_id"]]
+    def _upload_chunk(self, request: Request) -> Answer:
+        upload = self._uploads[request.query["upload_id"]]
         found = re.fullmatch(r"bytes (?:(\d+)-\d+|\*)/(\d+|\*)", request.headers["Content-Range"])
         assert found is not None, request.headers["Content-Range"]
         start, total = found.groups()
-        if start is not None and int(start) != len(received):
-            raise Refusal("invalid", f"The chunk starts at {start}, but {len(received)} bytes were received.")
-        received += request.body
-        if total == "*" or len(received) < int(total):
-            return _Answer(status=308, headers={"Range": f"bytes=0-{len(received) - 1}"} if received else {})
-        return _Answer(self._insert_job(request.project, resource, bytes(received)))
+        if start is not None and upload.job is None:
+            upload.received[int(start) :] = request.body
+        size = len(upload.received)
+        if upload.job is None and (total == "*" or size < int(total)):
+            return Answer(status=308, headers={"Range": f"bytes=0-{size - 1}"} if size else {})
+        if upload.job is None:
+            upload.job = self._insert_job(request.path["project"], upload.resource, bytes(upload.received))
+        return Answer(upload.job)
 
 
-def _check_etag(request: _Request, etag: str) -> None:
+def _named(request: Request) -> tuple[Reference, str | None]:
+    path = request.path
+    return Reference.of({"projectId": path["project"], "datasetId": path["dataset"], "tableId": path["table"]})
+
+
+def _check_etag(request: Request, etag: str) -> None:
     asked = request.headers.get("If-Match")
     if asked and asked != etag:
         raise Refusal("conditionNotMet", f"Precondition Failed: the etag is {etag}, not {asked}")
@@ -483,26 +419,26 @@ def _report(job: Json, statement: Statement) -> None:
         "statementType": statement.kind,
         "cacheHit": False,
         "totalBytesProcessed": processed,
-        "billingTier": 1,
         "totalBytesBilled": "0" if job["configuration"].get("dryRun") else str(statement.bytes_billed),
+        "billingTier": 1,
         "totalSlotMs": "1",
         "referencedTables": [table.reference.resource() for table in statement.tables],
     }
-    if statement.kind == "SELECT":
+    if statement.columns:
         job["statistics"]["query"]["schema"] = {"fields": [column.resource() for column in statement.columns]}
 
 
 def _columns_of(schema: pa.Schema, configuration: Json) -> list[Column]:
     """The columns that a Parquet file brings, checked against the schema that the job gives, if any."""
     lists = configuration.get("parquetOptions", {}).get("enableListInference", False)
-    found = {column.name: column for column in (_column_of(field, lists=lists) for field in schema)}
+    found = {item.name: _column_of(item, lists=lists) for item in schema}
     given = configuration.get("schema", {}).get("fields")
     if not given:
         return list(found.values())
-    columns = [Column.of(field) for field in given]
+    columns = [Column.of(item) for item in given]
     for column in columns:
-        has = found.pop(column.name, None)
-        if has is not None and (has.type != column.type or has.repeated != column.repeated):
+        has = found.pop(column.name, column)
+        if has.type != column.type or has.repeated != column.repeated:
             message = f"Error while reading data, error message: Parquet column '{column.name}' has type {has.standard}"
             raise Refusal("invalid", f"{message} which does not match the target type {column.standard}.")
     if found:
@@ -510,43 +446,34 @@ def _columns_of(schema: pa.Schema, configuration: Json) -> list[Column]:
     return columns
 
 
-def _column_of(field: pa.Field, *, lists: bool) -> Column:
-    kind, mode = field.type, "NULLABLE" if field.nullable else "REQUIRED"
+def _column_of(item: pa.Field, *, lists: bool) -> Column:
+    kind, mode = item.type, "NULLABLE" if item.nullable else "REQUIRED"
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):
         if not lists:
             message = "is a list; this server loads lists with enableListInference only"
-            raise Refusal("notImplemented", f"Parquet column '{field.name}' {message}.")
+            raise Refusal("notImplemented", f"Parquet column '{item.name}' {message}.")
         kind, mode = kind.value_type, "REPEATED"
-    checks = [
-        (pa.types.is_integer, "INTEGER"),
-        (pa.types.is_null, "INTEGER"),
-        (pa.types.is_floating, "FLOAT"),
-        (pa.types.is_boolean, "BOOLEAN"),
-        (pa.types.is_string, "STRING"),
-        (pa.types.is_large_string, "STRING"),
-        (pa.types.is_binary, "BYTES"),
-        (pa.types.is_large_binary, "BYTES"),
-        (pa.types.is_date, "DATE"),
-        (lambda t: pa.types.is_timestamp(t) and t.tz is not None, "TIMESTAMP"),
-        (lambda t: pa.types.is_decimal(t) and t.scale <= 9 and t.precision - t.scale <= 29, "NUMERIC"),
-        (pa.types.is_dictionary, "STRING"),
-    ]
-    for check, name in checks:
-        if check(kind):
-            return Column(field.name, name, mode)
-    raise Refusal("invalid", f"Parquet column '{field.name}' of type {kind} fits no type that this server has.")
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    name = _OF_ARROW.get(str(kind))
+    if pa.types.is_integer(kind):
+        name = "INTEGER"
+    elif pa.types.is_timestamp(kind) and kind.tz is not None:
+        name = "TIMESTAMP"
+    elif pa.types.is_decimal(kind) and kind.scale <= 9 and kind.precision - kind.scale <= 29:
+        name = "NUMERIC"
+    if name is None:
+        raise Refusal("invalid", f"Parquet column '{item.name}' of type {kind} fits no type that this server has.")
+    return Column(item.name, name, mode)
 
 
 def _rows(table: pa.Table) -> list[Json]:
-    """Rows as the REST API writes them."""
-    columns = [[_cell(value) for value in column.to_pylist()] for column in _microseconds(table).columns]
-    return [{"f": [{"v": value} for value in row]} for row in zip(*columns, strict=True)]
-
-
-def _microseconds(table: pa.Table) -> pa.Table:
+    """Rows as the REST API writes them, moments in microseconds."""
     moment, number = pa.timestamp("us", tz="UTC"), pa.int64()
     swap = {moment: number, pa.list_(moment): pa.list_(number)}
-    return table.cast(pa.schema([field.with_type(swap.get(field.type, field.type)) for field in table.schema]))
+    plain = table.cast(pa.schema([item.with_type(swap.get(item.type, item.type)) for item in table.schema]))
+    columns = [[_cell(value) for value in column.to_pylist()] for column in plain.columns]
+    return [{"f": [{"v": value} for value in row]} for row in zip(*columns, strict=True)]
 
 
 def _cell(value: Any) -> Any:
@@ -562,80 +489,11 @@ def _cell(value: Any) -> Any:
         case Decimal():
             plain = format(value, "f")
             return plain.rstrip("0").rstrip(".") if "." in plain else plain
+        case float() if not math.isfinite(value):
+            return {"inf": "Infinity", "-inf": "-Infinity", "nan": "NaN"}[str(value)]
         case float():
-            return (
-                repr(value) if math.isfinite(value) else {"inf": "Infinity", "-inf": "-Infinity"}.get(str(value), "NaN")
-            )
+            return repr(value)
     return str(value)
-
-
-def _error(status: int, reason: str, message: str) -> _Answer:
-    errors = [{"message": message, "domain": "global", "reason": reason}]
-    return _Answer({"error": {"code": status, "message": message, "errors": errors}}, status)
-
-
-class _HttpServer(ThreadingHTTPServer):
-    daemon_threads = False
-
-    def __init__(self, server: BigQueryServer) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.server = server
-        self._open: set[socket.socket] = set()
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        self._open.add(request)
-        super().process_request(request, client_address)
-
-    def shutdown_request(self, request: Any) -> None:
-        self._open.discard(request)
-        super().shutdown_request(request)
-
-    def close_connections(self) -> None:
-        for connection in list(self._open):
-            with_suppressed(connection)
-
-
-def with_suppressed(connection: socket.socket) -> None:
-    from contextlib import suppress
-
-    with suppress(OSError):  # the client may have closed it already
-        connection.shutdown(socket.SHUT_RDWR)
-
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
-    wbufsize = -1
-    server: _HttpServer
-
-    def do_GET(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        server = self.server.server
-        request = _Request(self.command, self.path, self.headers, body)
-        fault = server.next_fault(request.call)
-        if isinstance(fault, int):
-            answer = _error(fault, _REASONS[fault], f"{request.call} failed with {fault} as asked")
-        else:
-            answer = server.answer(request)
-        if fault == "hang":
-            server.hang()
-        self._send(answer, whole=fault != "drop")
-
-    do_POST = do_PUT = do_PATCH = do_DELETE = do_GET
-
-    def _send(self, answer: _Answer, *, whole: bool) -> None:
-        self.send_response(answer.status)
-        for name, value in answer.headers.items():
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(len(answer.body)))
-        self.end_headers()
-        self.wfile.write(answer.body if whole else answer.body[: len(answer.body) // 2])
-        self.wfile.flush()
-        if not whole:
-            self.close_connection = True
-
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class names it
-        """Tests read what the server has seen from its `jobs`."""
 
 
 @contextmanager
@@ -651,14 +509,12 @@ def serve() -> Iterator[BigQueryServer]:
 def credentials_file(server: BigQueryServer, folder: Path) -> Path:
     """Writes a service account's JSON file for GOOGLE_APPLICATION_CREDENTIALS, whose tokens come from `server`."""
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    private = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
+    encoding, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
     account = {
         "type": "service_account",
         "project_id": "test-project",
         "private_key_id": "test",
-        "private_key": private.decode(),
+        "private_key": key.private_bytes(encoding, form, serialization.NoEncryption()).decode(),
         "client_email": "tests@test-project.iam.gserviceaccount.com",
         "client_id": "1",
         "token_uri": server.token_uri,

@@ -13,14 +13,15 @@ from sqlglot import exp
 
 from matching_platform_tests.emulators.bigquery_tables import NOW, Refusal
 
-_Type: Final = exp.DataType.Type
 _NUMERIC: Final = exp.DataType.build("DECIMAL(38, 9)", dialect="duckdb")
 _TIMESTAMP: Final = exp.DataType.build("TIMESTAMP", dialect="duckdb")
 _WHITESPACE: Final = "".join(map(chr, [*range(9, 14), 32, 133, 160, 0x1680, *range(0x2000, 0x200B), 0x2028, 0x2029]))
 _MACROS: Final = (
-    # A NUMERIC has no trailing zeros, and bytes are the text that they encode.
+    "bq_float(x) AS CASE WHEN CAST(printf('%.15g', x) AS DOUBLE) = x THEN printf('%.15g', x) ELSE printf('%.17g', x) END",
+    # A number has no trailing zeros, and bytes are the text that they encode.
     """bq_text(x) AS CASE WHEN typeof(x) LIKE 'DECIMAL%' AND contains(CAST(x AS VARCHAR), '.')
        THEN rtrim(rtrim(CAST(x AS VARCHAR), '0'), '.') WHEN typeof(x) = 'TIMESTAMP' THEN CAST(x AS VARCHAR) || '+00'
+       WHEN typeof(x) = 'DOUBLE' THEN bq_float(TRY_CAST(x AS DOUBLE))
        WHEN typeof(x) = 'BLOB' THEN decode(CAST(x AS BLOB)) ELSE CAST(x AS VARCHAR) END""",
     """bq_integer(x) AS CASE WHEN x IS NULL OR regexp_full_match(trim(x), '[+-]?[0-9]+') THEN CAST(x AS BIGINT)
        ELSE error('Bad int64 value: ' || x) END""",
@@ -53,7 +54,7 @@ def duck(tree: exp.Expr, *, exact: bool = False) -> str:
     """DuckDB's SQL for a typed tree; with `exact` a lone literal like 0.05 keeps its digits, for a NUMERIC column."""
     tree = tree.copy()
     for node in reversed(list(tree.walk())):
-        new = _decimal_literal(node, exact=exact) if isinstance(node, exp.Literal) else _translated(node)
+        new = _literal(node, exact=exact) if isinstance(node, exp.Literal) else _translated(node)
         if not isinstance(node, exp.DataType):
             new.type = _TIMESTAMP if node.is_type("TIMESTAMPTZ") else node.type
         if node is tree:
@@ -65,6 +66,9 @@ def duck(tree: exp.Expr, *, exact: bool = False) -> str:
 
 def _translated(node: exp.Expr) -> exp.Expr:
     """`node`, or what stands in its place; its children are translated already."""
+    zone = node.this if isinstance(node, exp.CurrentDate) else node.args.get("zone")
+    if node.is_type("DATETIME", "TIMESTAMP", "TIME", "BIGDECIMAL") or (zone and zone.name.upper() != "UTC"):
+        raise _unknown(node)
     match node:
         case exp.Table() if node.db:
             node.set("db", exp.to_identifier(f"{node.catalog}.{node.db}", quoted=True))
@@ -73,14 +77,11 @@ def _translated(node: exp.Expr) -> exp.Expr:
             return _type(node)
         case exp.Cast():
             return _cast(node)
-        case exp.Div():
-            return _call("numeric_divide" if _is_numeric(node) else "bq_divide", node.left, node.right)
-        case exp.SafeDivide():
-            name = "numeric_divide" if _is_numeric(node.this) or _is_numeric(node.expression) else "ieee_divide"
-            return _call(name, node.this, _call("nullif", node.expression, exp.Literal.number(0)))
+        case exp.Div() | exp.SafeDivide():
+            return _quotient(node)
         case exp.Mul() | exp.Round() if _is_numeric(node):
             return exp.cast(node.copy(), _NUMERIC.copy())
-        case exp.Avg() if _is_numeric(node.this):
+        case exp.Avg() if _is_numeric(node):
             if isinstance(node.parent, exp.Window):
                 raise Refusal("notImplemented", "This server has no AVG of NUMERIC over a window.")
             return _call("numeric_divide", exp.Sum(this=node.this.copy()), exp.Count(this=node.this.copy()))
@@ -96,7 +97,11 @@ def _translated(node: exp.Expr) -> exp.Expr:
             return _with_offset(node)
         case exp.IgnoreNulls() | exp.ArrayAgg() if not isinstance(node.parent, exp.IgnoreNulls):
             return _limited(node)
-        case exp.DateAdd() | exp.DateSub() | exp.DateTrunc() if node.is_type("DATE"):
+        case exp.TimestampDiff():  # whole units that passed, not bounds of units
+            return _call("date_sub", exp.Literal.string(node.text("unit").lower()), node.expression, node.this)
+        case exp.AggFunc() | exp.Unnest():
+            return node
+        case exp.Func() if node.is_type("DATE") and not isinstance(node.parent, exp.Window):
             return exp.cast(node.copy(), "DATE")
         case exp.Extract() if node.name.upper() == "DAYOFWEEK":
             return exp.Add(this=node.copy(), expression=exp.Literal.number(1))  # Sunday is 1, not 0
@@ -106,7 +111,7 @@ def _translated(node: exp.Expr) -> exp.Expr:
             raise _unknown(node)
         case exp.Add() | exp.Sub() if node.left.is_type("DATE") and node.find(exp.Interval):
             raise _unknown(node)  # a DATETIME
-        case exp.CurrentDatetime() | exp.CurrentTime():
+        case exp.CurrentDatetime() | exp.CurrentTime() | exp.TsOrDsToDatetime():
             raise _unknown(node)
     return node
 
@@ -123,35 +128,56 @@ def _is_numeric(node: exp.Expr) -> bool:
     return bool(node.type) and node.is_type("DECIMAL")
 
 
-def _decimal_literal(literal: exp.Literal, *, exact: bool) -> exp.Expr:
-    """0.05 is a FLOAT64; beside a NUMERIC it becomes a NUMERIC of exactly these digits."""
-    if literal.is_string or literal.is_int:
+def _quotient(node: exp.Expr) -> exp.Expr:
+    """A NUMERIC if a side is one and none a FLOAT64."""
+    sides = [node.this, node.expression]
+    if any(side.type is None or side.is_type("UNKNOWN") for side in sides):
+        raise Refusal("notImplemented", f"This server does not know the types of {node.sql('bigquery')}.")
+    exact = any(map(_is_numeric, sides)) and not any(side.is_type("DOUBLE") for side in sides)
+    node.type = _NUMERIC if exact else node.type
+    if isinstance(node, exp.SafeDivide):
+        divisor = _call("nullif", node.expression, exp.Literal.number(0))
+        return _call("numeric_divide" if exact else "ieee_divide", node.this, divisor)
+    return _call("numeric_divide" if exact else "bq_divide", *sides)
+
+
+def _literal(literal: exp.Literal, *, exact: bool) -> exp.Expr:
+    """Whole numbers have 64 bits. 0.05 is a FLOAT64; beside a NUMERIC it becomes a NUMERIC of exactly these digits."""
+    signed = [literal]
+    while isinstance(signed[-1].parent, exp.Paren | exp.Neg):
+        signed.append(signed[-1].parent)
+    parent = signed[-1].parent
+    if literal.is_string:
         return literal
-    inner, parent = literal, literal.parent
-    while isinstance(parent, exp.Paren | exp.Neg | exp.Alias):
-        inner, parent = parent, parent.parent
-    if parent is None or isinstance(parent, exp.Tuple):
-        return literal if exact else exp.cast(literal.copy(), "DOUBLE")
+    if literal.is_int:
+        widens = isinstance(parent, exp.Add | exp.Sub | exp.Mul) and parent.is_type(*exp.DataType.INTEGER_TYPES)
+        return exp.cast(literal.copy(), "BIGINT") if widens else literal
     if isinstance(parent, exp.If) and isinstance(parent.parent, exp.Case):
         parent = parent.parent
-    others = [other for other in parent.iter_expressions() if other is not inner]
-    others += [branch.args["true"] for branch in others if isinstance(branch, exp.If)]
-    return literal if any(map(_is_numeric, [parent, *others])) else exp.cast(literal.copy(), "DOUBLE")
+    if parent is None or isinstance(parent, exp.Tuple):
+        keeps = exact
+    else:
+        others = [other for other in parent.iter_expressions() if other is not signed[-1]]
+        branches = [branch.args["true"] for branch in others if isinstance(branch, exp.If)]
+        keeps = any(map(_is_numeric, [parent, *others, *branches]))
+    if not keeps:
+        return exp.cast(literal.copy(), "DOUBLE")
+    for part in signed:
+        part.type = _NUMERIC
+    return literal
 
 
 def _type(kind: exp.DataType) -> exp.DataType:
-    if kind.this == _Type.TIMESTAMPTZ:
+    if kind.is_type("TIMESTAMPTZ"):
         return _TIMESTAMP.copy()
-    if kind.this == _Type.DECIMAL and not kind.expressions:
-        return _NUMERIC.copy()
-    if kind.this in (_Type.TIMESTAMP, _Type.DATETIME, _Type.BIGDECIMAL):
-        raise _unknown(kind)
-    return kind
+    return _NUMERIC.copy() if kind.this == exp.DataType.Type.DECIMAL and not kind.expressions else kind
 
 
 def _cast(node: exp.Cast) -> exp.Expr:
     """Casts that DuckDB reads, rounds or writes in another way."""
     value, is_text = node.this, node.this.is_type(*exp.DataType.TEXT_TYPES)
+    if node.args.get("format"):
+        raise _unknown(node)
     if node.to.is_type(*exp.DataType.TEXT_TYPES):
         return _call("bq_text", value)
     if node.to.is_type("BIGINT") and is_text:

@@ -2,7 +2,7 @@
 
 import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
@@ -10,6 +10,7 @@ import grpc
 import pyarrow as pa
 from google.cloud.bigquery_storage_v1 import types
 
+from matching_platform_tests.emulators.bigquery_http import Faults
 from matching_platform_tests.emulators.bigquery_sql import Reader
 from matching_platform_tests.emulators.bigquery_tables import Catalog, Reference, Refusal
 
@@ -30,12 +31,10 @@ _CODES: Final = {
 
 
 class ReadServer:
-    """Serves CreateReadSession and ReadRows; `next_fault` names what is to go wrong with a call, and `hang` waits."""
+    """Serves CreateReadSession and ReadRows."""
 
-    def __init__(
-        self, catalog: Catalog, next_fault: Callable[[str], int | str | None], hang: Callable[[], None]
-    ) -> None:
-        self._catalog, self._next_fault, self._hang = catalog, next_fault, hang
+    def __init__(self, catalog: Catalog, faults: Faults) -> None:
+        self._catalog, self._faults = catalog, faults
         self._streams: dict[str, pa.Table] = {}
         self._lock = threading.Lock()
         self._server = grpc.server(ThreadPoolExecutor(max_workers=16))
@@ -93,18 +92,15 @@ class ReadServer:
         options = session.read_options
         with self._catalog.lock:
             columns = [column.name for column in self._catalog.table(reference).columns]
-            names = ", ".join(
-                f"`{name}`" for name in columns if name in options.selected_fields or not options.selected_fields
-            )
             unknown = set(options.selected_fields) - set(columns)
             if unknown:
-                raise Refusal(
-                    "invalid", f"The following selected fields do not exist in the table schema: {min(unknown)}"
-                )
+                message = f"The following selected fields do not exist in the table schema: {min(unknown)}"
+                raise Refusal("invalid", message)
+            chosen = [f"`{name}`" for name in columns if name in (options.selected_fields or columns)]
             where = f" WHERE {options.row_restriction}" if options.row_restriction else ""
-            query = f"SELECT {names} FROM `{project}`.`{dataset}`.`{table}`{where}"
-            found, sql = Reader(self._catalog, project, {}).select(query)
-            return self._catalog.fetch(found, sql)
+            query = f"SELECT {', '.join(chosen)} FROM `{project}`.`{dataset}`.`{table}`{where}"
+            statement = Reader(self._catalog, project, {"query": query}).read()
+            return self._catalog.fetch(statement.columns, statement.sql)
 
     def _read_rows(
         self, request: types.ReadRowsRequest, context: grpc.ServicerContext
@@ -114,7 +110,6 @@ class ReadServer:
             rows = self._streams.get(request.read_stream)
         if rows is None:
             context.abort(grpc.StatusCode.NOT_FOUND, f"Not found: stream {request.read_stream}")
-            return
         schema: types.ArrowSchema | None = types.ArrowSchema(serialized_schema=rows.schema.serialize().to_pybytes())
         for start in range(request.offset, rows.num_rows, BATCH_ROWS):
             batch = rows.slice(start, BATCH_ROWS).combine_chunks().to_batches()[0]
@@ -129,9 +124,9 @@ class ReadServer:
 
     def _fail(self, call: str, context: grpc.ServicerContext) -> bool:
         """Does what was asked to go wrong before an answer; true if the answer is to break off."""
-        fault = self._next_fault(call)
+        fault = self._faults.take(call)
         if fault == "hang":
-            self._hang()
+            self._faults.hang()
         elif isinstance(fault, int):
             context.abort(_CODES[fault], f"{call} failed with {fault} as asked")
         elif fault == "drop" and call != "ReadRows":

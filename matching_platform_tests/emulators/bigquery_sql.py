@@ -24,23 +24,25 @@ from matching_platform_tests.emulators.bigquery_tables import (
     Reference,
     Refusal,
     Table,
+    listed,
     quoted,
 )
 
 _DIALECT: Final = "bigquery, normalization_strategy=case_sensitive"
 _WIDER: Final = {("INTEGER", "NUMERIC"), ("INTEGER", "FLOAT"), ("NUMERIC", "FLOAT"), ("DATE", "TIMESTAMP")}
+# What DuckDB may make of a function whose type is known to be another.
+_CONFUSED: Final = {("DECIMAL", "FLOAT"), ("DATE", "TIMESTAMP")}
 
 
 @dataclass
 class Statement:
-    """A statement that was read and priced, but not run: a query has columns, all others a target."""
+    """A statement that was read and priced, but not run: a SELECT has columns and SQL, all others `run`."""
 
     kind: str
-    sql: str = ""
     cost: tuple[int, int] = (0, 0)
     tables: list[Table] = field(default_factory=list)
     columns: list[Column] = field(default_factory=list)
-    target: Table | None = None
+    sql: str = ""
     run: Callable[[], Json] = dict
 
     @property
@@ -58,6 +60,7 @@ class Reader:
     def __init__(self, catalog: Catalog, project: str, configuration: Json) -> None:
         self._catalog, self._project, self._configuration = catalog, project, configuration
         self._tables: dict[Reference, Table] = {}
+        self._constants: dict[tuple[str, str], Any] = {}
 
     def read(self) -> Statement:
         """The statement; its `run` returns what it did, as the job's statistics say it.
@@ -146,9 +149,12 @@ class Reader:
         return estimate(self._catalog, self._tables, typed, self._evaluate, changed)
 
     def _evaluate(self, constant: exp.Expr, kind: str = "TIMESTAMP") -> Any:
-        typed = annotate_types(exp.select(constant.copy()), dialect=_DIALECT)
-        query = f"SELECT CAST(({duck(typed)}) AS {kind})"
-        return self._catalog.connection.execute(query).fetchall()[0][0]
+        key = constant.sql("bigquery"), kind
+        if key not in self._constants:
+            typed = annotate_types(exp.select(constant.copy()), dialect=_DIALECT)
+            query = f"SELECT CAST(({duck(typed)}) AS {kind})"
+            self._constants[key] = self._catalog.connection.execute(query).fetchall()[0][0]
+        return self._constants[key]
 
     # Queries
 
@@ -182,7 +188,11 @@ class Reader:
         sql = duck(typed)
         described = self._catalog.connection.execute(f"DESCRIBE {sql}").fetchall()
         columns = [Column.of_duck(name, kind) for name, kind, *_ in described]
-        return Statement("SELECT", sql, self._cost(typed), columns=columns)
+        for column, projection in zip(columns, typed.selects, strict=True):
+            if (str(projection.type), column.type) in _CONFUSED:
+                message = f"This server would answer column {column.name} as {column.standard}, not {projection.type}."
+                raise Refusal("notImplemented", message)
+        return Statement("SELECT", self._cost(typed), columns=columns, sql=sql)
 
     # Changes
 
@@ -193,7 +203,8 @@ class Reader:
         if not any(reference_of(table) == target.reference for table in source.find_all(exp.Table)):
             del self._tables[target.reference]
         if isinstance(source, exp.Values):
-            sql, cost, given = duck(source, exact=True), (0, 0), len(source.expressions[0].expressions)
+            typed = annotate_types(source, dialect=_DIALECT)
+            sql, cost, given = duck(typed, exact=True), (0, 0), len(source.expressions[0].expressions)
         else:
             query = self._query(source)
             sql, cost, given = query.sql, query.cost, len(query.columns)
@@ -202,16 +213,15 @@ class Reader:
         if given != len(columns):
             message = f"Inserted row has wrong column count; Has {given}, expected {len(columns)}"
             raise Refusal("invalidQuery", message)
-        missing = [column for column in target.columns if column.repeated and column not in columns]
-        values = [column.stored(f"c{i}") for i, column in enumerate(columns)] + ["[]"] * len(missing)
+        values = [column.stored(f"c{i}") for i, column in enumerate(columns)]
         return self._change("INSERT", target, cost, (
-            f"INSERT INTO {target.reference.duck} ({', '.join(quoted(c.name) for c in [*columns, *missing])}) "
+            f"INSERT INTO {target.reference.duck} ({', '.join(listed(columns))}) "
             f"SELECT {', '.join(values)} FROM ({sql}) AS q({', '.join(f'c{i}' for i in range(given))}) "
             f"RETURNING 'INSERT', {target.partition_id()}"
         ))  # fmt: skip
 
     def _update(self, tree: exp.Update) -> Statement:
-        target, where = self._target(tree.this), tree.args["where"].this
+        target, where = self._target(tree.this), _where(tree)
         parts = [where, *(_assigned(target, assignment) for assignment in tree.expressions)]
         cost, (condition, *values), _ = self._typed_parts(target, tree.this, [], parts, where)
         sets = [_set(target, a.this.name, value) for a, value in zip(tree.expressions, values, strict=True)]
@@ -222,7 +232,7 @@ class Reader:
         ))  # fmt: skip
 
     def _delete(self, tree: exp.Delete) -> Statement:
-        target, where = self._target(tree.this), tree.args["where"].this
+        target, where = self._target(tree.this), _where(tree)
         cost, (condition,), _ = self._typed_parts(target, tree.this, [], [where], where)
         alias = tree.this.alias_or_name
         return self._change("DELETE", target, cost, (
@@ -233,10 +243,14 @@ class Reader:
     def _merge(self, tree: exp.Merge) -> Statement:
         target, on, using = self._target(tree.this), tree.args["on"], tree.args["using"]
         whens = tree.args["whens"].expressions
+        given = self._query(exp.select("*").from_(using.copy())).columns
+        row = [exp.column(column.name, table=using.alias_or_name, quoted=True) for column in given]
         scanned, parts = on, [on]
         for when in whens:
+            if not when.args["matched"]:
+                _qualify(when, tree.this if when.args.get("source") else using)
             condition = when.args.get("condition")
-            parts += [condition or exp.true(), *_merged_values(target, using, when.args["then"])]
+            parts += [condition or exp.true(), *_merged_values(target, row, when.args["then"])]
             if when.args.get("source"):
                 scanned = exp.or_(scanned, condition or exp.true())
         only_inserts = all(isinstance(when.args["then"], exp.Insert) for when in whens)
@@ -282,7 +296,7 @@ class Reader:
             counts = {name: str(actions.count(action)) for action, name in names.items()}
             return {"dmlStats": counts, "numDmlAffectedRows": str(len(rows))}
 
-        return Statement(kind, sql, cost, target=target, run=run)
+        return Statement(kind, cost, run=run)
 
     # Definitions
 
@@ -303,10 +317,11 @@ class Reader:
             if exists and not replaces:
                 return {"ddlOperationPerformed": "SKIP"}
             self._catalog.replace(table, columns, query.sql if query else empty)
-            return {"ddlOperationPerformed": "REPLACE" if exists else "CREATE"}
+            done = "REPLACE" if exists else "CREATE"
+            return {"ddlOperationPerformed": done, "ddlTargetTable": reference.resource()}
 
         kind = "CREATE_TABLE_AS_SELECT" if query else "CREATE_TABLE"
-        return Statement(kind, cost=query.cost if query else (0, 0), target=table, run=run)
+        return Statement(kind, query.cost if query else (0, 0), run=run)
 
     def _drop(self, tree: exp.Drop) -> Statement:
         reference = reference_of(_defined(tree))
@@ -317,9 +332,9 @@ class Reader:
         def run() -> Json:
             if table is not None:
                 self._catalog.drop_table(reference)
-            return {"ddlOperationPerformed": "DROP" if table else "SKIP"}
+            return {"ddlOperationPerformed": "DROP" if table else "SKIP", "ddlTargetTable": reference.resource()}
 
-        return Statement("DROP_TABLE", target=table, run=run)
+        return Statement("DROP_TABLE", run=run)
 
     def _properties(self, tree: exp.Create) -> Json:
         """Partitioning, clustering and options of a CREATE TABLE, as the REST API names them."""
@@ -359,6 +374,12 @@ def _defined(tree: exp.Expr) -> exp.Expr | None:
         case exp.Drop():
             return tree.args["tables"][0]
     return None
+
+
+def _where(tree: exp.Expr) -> exp.Expr:
+    if not tree.args.get("where"):
+        raise Refusal("invalidQuery", f"{tree.key.upper()} must have a WHERE clause")
+    return tree.args["where"].this
 
 
 def _name_outputs(tree: exp.Expr) -> None:
@@ -410,18 +431,23 @@ def _set(target: Table, name: str, value: exp.Expr) -> str:
     return f"{quoted(name)} = {_chosen(target, [name])[0].stored(duck(value, exact=True))}"
 
 
-def _merged_values(target: Table, using: exp.Expr, then: exp.Expr) -> list[exp.Expr]:
-    """The values of one clause of a MERGE; INSERT ROW is spelled out."""
+def _qualify(when: exp.Expr, only: exp.Expr) -> None:
+    """Says that a clause of a MERGE can only mean the columns of one of its tables."""
+    for column in when.find_all(exp.Column):
+        if not column.table and not column.find_ancestor(exp.Query):
+            column.set("table", exp.to_identifier(only.alias_or_name, quoted=True))
+
+
+def _merged_values(target: Table, row: list[exp.Column], then: exp.Expr) -> list[exp.Expr]:
+    """The values of one clause of a MERGE; INSERT ROW, all of the source's columns, is spelled out."""
     if isinstance(then, exp.Update):
         return [_assigned(target, assignment) for assignment in then.expressions]
     if not isinstance(then, exp.Insert):
         return []
-    names = [column.name for column in target.columns]
-    if not isinstance(then.expression, exp.Tuple):
-        then.set("expression", exp.Tuple(expressions=[exp.column(n, table=using.alias_or_name) for n in names]))
-        then.set("this", None)
-    if then.this is None or not isinstance(then.this, exp.Tuple):
-        then.set("this", exp.Tuple(expressions=[exp.column(n) for n in names]))
+    if not then.expression:  # INSERT ROW, or INSERT VALUES (…), which sqlglot takes for a column
+        values = row if isinstance(then.this, exp.Var) else then.this.expressions[0].expressions
+        then.set("expression", exp.Tuple(expressions=[value.copy() for value in values]))
+        then.set("this", exp.Tuple(expressions=[exp.column(column.name) for column in target.columns]))
     if len(then.this.expressions) != len(then.expression.expressions):
         raise Refusal("invalidQuery", "Inserted row has wrong column count")
     return list(then.expression.expressions)
@@ -438,10 +464,8 @@ def _when(target: Table, when: exp.Expr, typed: Iterator[exp.Expr]) -> str:
     if not isinstance(then, exp.Insert):
         return f"{clause} DELETE"
     columns = _chosen(target, [name.name for name in then.this.expressions])
-    missing = [column for column in target.columns if column.repeated and column not in columns]
-    stored = [column.stored(duck(next(typed), exact=True)) for column in columns] + ["[]"] * len(missing)
-    names = ", ".join(quoted(column.name) for column in [*columns, *missing])
-    return f"{clause} INSERT ({names}) VALUES ({', '.join(stored)})"
+    stored = [column.stored(duck(next(typed), exact=True)) for column in columns]
+    return f"{clause} INSERT ({', '.join(listed(columns))}) VALUES ({', '.join(stored)})"
 
 
 def _column(definition: exp.ColumnDef) -> Column:

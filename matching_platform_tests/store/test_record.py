@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from matching_platform.store.files import CorruptError, StoreError
-from matching_platform.store.record import LostRaceError, Record
+from matching_platform.store.record import LostRaceError, Record, whoami
 from matching_platform.store.versions import Store
 from matching_platform_tests.emulators.cloud_storage import Server
 
@@ -162,3 +162,15 @@ def test_a_listing_that_fails_is_no_empty_record(store: Store, monkeypatch: pyte
 def test_a_record_cannot_lie_elsewhere(disk: Store, name: str) -> None:
     with pytest.raises(ValueError, match="is no name of a record"):
         Record(disk, name)
+
+
+def test_who_makes_an_entry_is_told_also_where_nobody_knows_his_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("getpass.getuser", lambda: "eve")
+    assert whoami() == "eve"
+
+    def unknown() -> str:
+        raise KeyError("getpwuid(): uid not found: 1234")
+
+    monkeypatch.setattr("getpass.getuser", unknown)
+    monkeypatch.setattr("os.getuid", lambda: 1234)
+    assert whoami().startswith("user 1234 on ")

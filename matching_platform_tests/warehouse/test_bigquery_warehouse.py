@@ -16,7 +16,7 @@ from matching_platform.ledger.reading import Ledger
 from matching_platform.ledger.schema import RAW_TABLES, TABLES
 from matching_platform.ledger.validation import validate
 from matching_platform.store.versions import Store
-from matching_platform.warehouse.bigquery import READ_EMULATOR, BigQueryWarehouse
+from matching_platform.warehouse.bigquery import READ_EMULATOR, BigQueryWarehouse, reader
 from matching_platform.warehouse.queries import BudgetError
 from matching_platform.warehouse.warehouse import WarehouseError
 from matching_platform_tests.emulators.bigquery import BigQueryServer, credentials_file, serve
@@ -35,6 +35,8 @@ def server() -> Iterator[BigQueryServer]:
 @pytest.fixture
 def warehouse(server: BigQueryServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[BigQueryWarehouse]:
     """A warehouse with datasets of its own."""
+    monkeypatch.setattr("matching_platform.warehouse.bigquery.SMALL_QUESTION", 0)
+    monkeypatch.setattr("matching_platform.warehouse.queries.RETRY_SECONDS", 0.01)
     monkeypatch.setenv("BIGQUERY_EMULATOR_HOST", server.rest)
     monkeypatch.setenv(READ_EMULATOR, server.read)
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(credentials_file(server, tmp_path)))
@@ -42,8 +44,9 @@ def warehouse(server: BigQueryServer, tmp_path: Path, monkeypatch: pytest.Monkey
         names = {name: f"{name}_{tmp_path.name}".replace("-", "_") for name in ("raw", "made")}
         for name in names.values():
             client.create_dataset(name)
-        warehouse = BigQueryWarehouse.of(
+        warehouse = BigQueryWarehouse(
             client,
+            reader(),
             Store(tmp_path / "store"),
             raw_dataset=names["raw"],
             dataset=names["made"],
@@ -137,6 +140,16 @@ def test_a_column_that_came_later_is_added(warehouse: BigQueryWarehouse) -> None
     assert count(warehouse, "transfers") == {date(2024, 1, 3): 3}
 
 
+def test_a_companys_own_table_is_never_overwritten(warehouse: BigQueryWarehouse) -> None:
+    fields = [bigquery.SchemaField("transfer_id", "STRING"), bigquery.SchemaField("booked_on", "DATE")]
+    table = bigquery.Table(f"test-project.{warehouse.raw_dataset}.raw_transfers", fields)
+    table.time_partitioning = bigquery.TimePartitioning("MONTH", "booked_on")
+    warehouse.client.create_table(table)
+    with pytest.raises(WarehouseError, match="raw_transfers was made by somebody else, and is not overwritten"):
+        warehouse.write_months("transfers", {"2024-01": transfers("2024-01")})
+    assert [field.name for field in warehouse.client.get_table(table).schema] == ["transfer_id", "booked_on"]
+
+
 @pytest.mark.parametrize("kind", ["MONTH", "DAY"])
 @pytest.mark.parametrize("field", ["booked_on", None])
 def test_the_companys_own_partitions_are_read(warehouse: BigQueryWarehouse, kind: str, field: str | None) -> None:
@@ -177,7 +190,7 @@ def test_a_table_without_partitions_is_refused(warehouse: BigQueryWarehouse) -> 
 def test_a_value_that_does_not_fit_is_named(warehouse: BigQueryWarehouse) -> None:
     odd = transfers("2024-01").with_columns(amount=pl.lit("12.345"))
     with pytest.raises(
-        WarehouseError, match="raw_transfers of 2024-01, column amount: holds a value that is no NUMERIC"
+        WarehouseError, match="raw_transfers of 2024-01, column amount: holds a value that does not fit its type"
     ):
         warehouse.write_months("transfers", {"2024-01": odd})
     assert warehouse.months()["transfers"] == {}
@@ -216,6 +229,15 @@ def test_every_query_has_a_limit_and_labels(warehouse: BigQueryWarehouse, server
     for job in jobs:
         assert job["labels"]["environment"] == "staging"
         assert job.get("dryRun") or int(job["query"]["maximumBytesBilled"]) == 2**30
+
+
+def test_what_a_lost_answer_may_have_cost_stays_counted(warehouse: BigQueryWarehouse, server: BigQueryServer) -> None:
+    warehouse.write_months("transfers", {"2024-01": transfers("2024-01")})
+    charged = warehouse.charged_to("run", "transfers")
+    server.fail("jobs.getQueryResults", 403, times=3)
+    with pytest.raises(WarehouseError, match="reading"):
+        charged.read_month("transfers", "2024-01")
+    assert charged.costs()["bytes billed in this run"] == 10 * 2**20
 
 
 def test_what_was_billed_is_summed_for_the_run(warehouse: BigQueryWarehouse) -> None:
@@ -283,7 +305,7 @@ def test_a_fault_on_the_way_is_overcome(
     [
         ("upload", 403, r"writing .*raw_transfers of 2024-01 failed: .*; give the account of this process the roles"),
         ("upload", 503, r"writing .*raw_transfers of 2024-01 failed: .*; BigQuery could not be reached"),
-        ("tables.insert", 404, r"making .*raw_transfers failed: .*; see `matching-platform doctor`"),
+        ("tables.insert", 404, r"making .*raw_transfers failed: .*; make it, or name another"),
     ],
 )
 def test_a_fault_that_stays_is_one_clear_error_and_half_a_month_never(
@@ -294,7 +316,7 @@ def test_a_fault_that_stays_is_one_clear_error_and_half_a_month_never(
     how: int,
     message: str,
 ) -> None:
-    monkeypatch.setattr("matching_platform.warehouse.bigquery.UPLOAD_RETRIES", 1)
+    monkeypatch.setattr("matching_platform.warehouse.loads.UPLOAD_RETRIES", 1)
     warehouse.write_months("transfers", {"2024-01": transfers("2024-01", ["1.00"])})
     server.fail(call, how, times=100)
     with pytest.raises(WarehouseError, match=message) as raised:
@@ -318,3 +340,11 @@ def load(warehouse: BigQueryWarehouse, name: str, rows: pl.DataFrame) -> None:
     warehouse.client.load_table_from_file(
         file, f"{warehouse.raw_dataset}.{name}", rewind=True, job_config=config
     ).result()
+
+
+@pytest.mark.parametrize("written", ["GHOST\u00a0", "\u2003GHOST", "\u0085 GHOST\t"])
+def test_ids_are_trimmed_as_validation_trims_them(warehouse: BigQueryWarehouse, written: str) -> None:
+    row = {"transfer_id": ["T1"], "invoice_id": [written], "amount": [Decimal(1)], "tagged_on": [date(2024, 1, 9)]}
+    warehouse.write_months("matches", {"2024-01": pl.DataFrame(row)})
+    warehouse.write_months("invoices", {})
+    assert warehouse.unknown_invoices("2024-01").to_list() == ["GHOST"]

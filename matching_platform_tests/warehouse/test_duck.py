@@ -190,3 +190,42 @@ def test_what_a_date_is(tmp_path: Path, text: str, is_date: bool) -> None:
     warehouse.write_month("transfers", "2024-06", transfers("2024-06", 1).with_columns(booked_on=pl.lit(text)))
     kept = warehouse.read_month("transfers", "2024-06")["booked_on"][0]
     assert kept == (date(2024, 6, 30) if is_date else text)
+
+
+BLANKS = ["GHOST\u00a0", "\u2003GHOST", "GHOST\u2028", "\u0085GHOST", "\tGHOST\r\n", "\x0b GHOST \x0c"]
+
+
+@pytest.mark.parametrize("written", BLANKS)
+def test_ids_are_trimmed_as_validation_trims_them(warehouse: DuckWarehouse, written: str) -> None:
+    """Else a number that nobody has would pass for known, or one that is taken for new."""
+    matches = pl.DataFrame({"transfer_id": ["T1"], "invoice_id": [written], "amount": [1], "tagged_on": ["2024-01-09"]})
+    warehouse.write_month("matches", "2024-01", matches)
+    warehouse.write_months("invoices", {})
+    assert warehouse.unknown_invoices("2024-01").to_list() == ["GHOST"]
+    assert validate("matches", warehouse.read_month("matches", "2024-01"))["invoice_id"].to_list() == ["GHOST"]
+    for month, number in (("2024-03", "GHOST"), ("2024-04", written)):
+        warehouse.write_month("transfers", month, transfers(month).head(1).with_columns(transfer_id=pl.lit(number)))
+    assert warehouse.taken("transfers", "2024-04").to_list() == ["GHOST"]
+
+
+def test_a_table_of_results_gets_the_columns_that_came_later(warehouse: DuckWarehouse) -> None:
+    with duckdb.connect(str(warehouse.path)) as connection:
+        connection.execute("CREATE TABLE transfers (transfer_id VARCHAR, booked_on DATE)")
+        connection.execute("INSERT INTO transfers VALUES ('old', '2024-01-05'), ('kept', '2024-02-05')")
+    warehouse.publish("transfers", "2024-01", transfers("2024-01"))
+    with duckdb.connect(str(warehouse.path), read_only=True) as connection:
+        found = connection.sql("SELECT transfer_id, amount FROM transfers ORDER BY 1").fetchall()
+    assert [number for number, _ in found] == ["T2024-01-0", "T2024-01-1", "T2024-01-2", "kept"]
+
+
+def test_a_file_that_another_program_holds_is_named(warehouse: DuckWarehouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("matching_platform.warehouse.duck._WAIT_FOR_OTHERS", 0.2)
+    script = (
+        f"import duckdb, time; c = duckdb.connect({str(warehouse.path)!r}); print('held', flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(WarehouseError, match="is held open by another program; close it"):
+            warehouse.publish("transfers", "2024-01", transfers("2024-01"))
+        holder.kill()
