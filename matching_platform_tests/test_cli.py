@@ -346,7 +346,7 @@ def test_months_are_those_of_the_ledger(small_ledger: Ledger, last: str | None) 
 def test_errors_of_every_room_end_with_one_line(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, error: type[Exception]
 ) -> None:
-    def fails() -> None:
+    def fails(**_: object) -> None:
         raise error("load [a] folder\nfirst")
 
     monkeypatch.setattr(cli, "app", fails)
