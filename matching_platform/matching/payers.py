@@ -11,6 +11,8 @@ from matching_platform.matching.text import words
 COUNTERPARTIES_PER_PAYER = 6
 # A word shared by more of the counterparties than this says nothing of who it is.
 _COMMON_WORD = 0.05
+# A payer is compared with so many that share a word of his, however common the word is among many counterparties.
+_SHARING_A_WORD = 200
 _CUT_NAME = 10  # letters at which a cut or extended name still begins alike
 
 SIGNS = ("account", "account_seen", "account_share", "name", "name_seen", "name_share", "tax_id", "similarity")
@@ -83,7 +85,7 @@ def _alike(payers: pl.DataFrame, invoices: pl.DataFrame) -> pl.DataFrame:
     names = invoices.select("counterparty_id", "counterparty_folded", "counterparty_name_key").unique(
         maintain_order=True
     )
-    theirs = _telling_words(names)
+    theirs = _telling_words(names).filter(pl.len().over("word") <= _SHARING_A_WORD)
     ours = payers.select("payer_row", word=words(pl.col("payer"))).explode("word", empty_as_null=True, keep_nulls=True)
     shared = ours.join(theirs, on="word").select("payer_row", "counterparty_id")
     cut = names.select("counterparty_id", start=pl.col("counterparty_name_key").str.slice(0, _CUT_NAME))

@@ -89,11 +89,10 @@ def pairs(
         .agg(weight=ibis._.weight.max())
     )
     known = met.join(rules, "rule").join(transfers, "transfer")
-    known = known.join(
-        invoices,
-        ["invoice", known.moment > invoices.after, known.moment <= invoices.until, known.incoming == invoices.sale],
-    )
+    known = known.join(invoices, ["invoice", known.moment > invoices.after, known.moment <= invoices.until])
     allowed = known.filter(
+        # As a sum: by an equality, a planner may join all transfers to all invoices first.
+        known.incoming.cast("int64") + known.sale.cast("int64") != 1,
         known.issued <= known.booked + DAYS_BEFORE_ISSUE,
         known.closed_too | (known.open != 0),
         ~known.same_currency | (known.currency == known.invoice_currency),
