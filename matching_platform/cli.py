@@ -74,7 +74,7 @@ def _expected() -> tuple[type[Exception], ...]:
     from pydantic import ValidationError
     from pydantic_settings import SettingsError
 
-    from matching_platform.delivery.rollout import RolloutError
+    from matching_platform.delivery.serving.rollout import RolloutError
     from matching_platform.environment import NotConfiguredError
     from matching_platform.learning.settings import TrainingSettingsError
     from matching_platform.learning.split import SplitError

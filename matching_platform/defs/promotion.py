@@ -14,7 +14,7 @@ from matching_platform.defs.automation import WHEN_EVALUATED, WHEN_UPSTREAM_CHAN
 from matching_platform.defs.common import Made, PlatformParam, actor, materialized
 from matching_platform.delivery.acceptance import accept
 from matching_platform.delivery.packing import BentoArtefact, build_bento
-from matching_platform.delivery.rollout import Deployment, Rollout, RolloutError
+from matching_platform.delivery.serving.rollout import Deployment, Rollout, RolloutError
 from matching_platform.environment import Platform
 from matching_platform.store.record import Record
 from matching_platform.store.versions import Version

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from matching_platform.delivery.packing import build_bento
-from matching_platform.delivery.rollout import Rollout
+from matching_platform.delivery.serving.rollout import Rollout
 from matching_platform.learning.examples import label_month
 from matching_platform.learning.training import TrainingSettings, train
 from matching_platform.ledger.reading import Ledger, read_ledger

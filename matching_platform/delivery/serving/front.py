@@ -1,6 +1,6 @@
 """The stable address: sends each request to the server that the deployment record names at that moment.
 
-A process of its own, `python -m matching_platform.delivery.front FOLDER PORT`, which a switch does not touch.
+A process of its own, `python -m matching_platform.delivery.serving.front FOLDER PORT`, which a switch does not touch.
 """
 
 import asyncio

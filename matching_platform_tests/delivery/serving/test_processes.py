@@ -7,7 +7,7 @@ import time
 
 import psutil
 
-from matching_platform.delivery import processes
+from matching_platform.delivery.serving import processes
 
 
 def test_a_child_that_has_ended_and_waits_for_its_parent_is_not_found() -> None:

@@ -13,10 +13,11 @@ import httpx
 import psutil
 import pytest
 
-from matching_platform.delivery import probe, processes
-from matching_platform.delivery import rollout as rollout_module
-from matching_platform.delivery.front import SERVED_BY
-from matching_platform.delivery.rollout import Rollout, RolloutError
+from matching_platform.delivery import probe
+from matching_platform.delivery.serving import processes
+from matching_platform.delivery.serving import rollout as rollout_module
+from matching_platform.delivery.serving.front import SERVED_BY
+from matching_platform.delivery.serving.rollout import Rollout, RolloutError
 from matching_platform_tests.delivery.parts import VERSION, free_port
 
 # Makes a light bento of a version, perhaps with faults.
@@ -227,7 +228,7 @@ def test_what_was_killed_is_put_right(serving: Rollout, role: str) -> None:
 
 def test_the_server_of_a_killed_rollout_is_stopped(serving: Rollout, light: Make) -> None:
     script = (
-        "import sys, os, signal; from pathlib import Path; from matching_platform.delivery.rollout import Rollout;"
+        "import sys, os, signal; from pathlib import Path; from matching_platform.delivery.serving.rollout import Rollout;"
         "die = lambda url: os.kill(os.getpid(), signal.SIGKILL);"
         "Rollout(Path(sys.argv[1]), int(sys.argv[2])).deploy(Path(sys.argv[3]), accept=die)"
     )

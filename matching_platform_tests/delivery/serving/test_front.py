@@ -4,7 +4,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from matching_platform.delivery import front
+from matching_platform.delivery.serving import front
 from matching_platform.store.record import Record
 from matching_platform_tests.delivery.parts import free_port
 

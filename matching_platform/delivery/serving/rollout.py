@@ -20,9 +20,10 @@ import psutil
 from filelock import FileLock
 from pydantic import TypeAdapter
 
-from matching_platform.delivery import probe, processes
-from matching_platform.delivery.front import ANSWER_SECONDS, HOST, SERVED_BY, deployments
+from matching_platform.delivery import probe
 from matching_platform.delivery.probe import Probe
+from matching_platform.delivery.serving import processes
+from matching_platform.delivery.serving.front import ANSWER_SECONDS, HOST, SERVED_BY, deployments
 
 # Given the URL of a server, the problems it has; none, and it may have the traffic.
 Accept = Callable[[str], Sequence[str]]
@@ -182,7 +183,7 @@ class Rollout:
         if self._process(self._front):
             return False
         log = self.folder / "front.log"
-        command = [sys.executable, "-m", "matching_platform.delivery.front", str(self.folder), str(self.port)]
+        command = [sys.executable, "-m", "matching_platform.delivery.serving.front", str(self.folder), str(self.port)]
         front = processes.start(command, self.folder, self._front, log, os.environ)
         _wait_for(lambda: not _is_free(self.port), front, "the front", log)
         return True

@@ -1,0 +1,1 @@
+"""From a bento to an image in a registry."""
