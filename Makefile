@@ -4,12 +4,14 @@ VENV := .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+# podman builds and runs; crun, its usual runtime, does not work everywhere, runc does.
+ENGINE := podman buildah runc conmon uidmap catatonit netavark aardvark-dns iptables skopeo docker-registry mmdebstrap
 
 # Threads that wait in a spin slow each other down where several processes share few cores.
 export OMP_WAIT_POLICY ?= PASSIVE
 export DAGSTER_HOME ?= $(CURDIR)/.dagster
 
-.PHONY: install demo test lint benchmark dev serve clean help
+.PHONY: install engine demo test lint benchmark dev serve clean help
 
 help:
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
@@ -22,6 +24,10 @@ $(INSTALLED): constraints.txt pyproject.toml setup.cfg
 	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
 	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@
+
+engine: ## what tests with real containers need, from Debian; as root
+	@dpkg --status $(ENGINE) >/dev/null 2>&1 || { apt-get update --quiet && \
+	DEBIAN_FRONTEND=noninteractive apt-get install --quiet --yes --no-install-recommends $(ENGINE); }
 
 demo: install ## a sample company, twelve months, from raw tables to a served model
 	@$(BIN)/matching-platform demo

@@ -73,7 +73,7 @@ def requirements() -> list[str]:
     """The lines of the image's requirements file: the project's own, for serving, at the versions installed here."""
     wanted = (Requirement(line) for line in requires("matching-platform") or [])
     names = sorted(r.name for r in wanted if r.marker is None or r.marker.evaluate({"extra": "serving"}))
-    return [f"--find-links {CPU_WHEELS}", *(_pinned(name) for name in names)]
+    return [_pinned(name) for name in names]
 
 
 def _pinned(name: str) -> str:
@@ -84,7 +84,7 @@ def _pinned(name: str) -> str:
 def _stage(model: Path, version: str, stage: Path) -> None:
     """The build folder, which BentoML copies as it is."""
     stage.mkdir()
-    for name in ("service.py", "bentofile.yaml"):
+    for name in ("service.py", "bentofile.yaml", "Dockerfile.template"):
         shutil.copy(BENTO / name, stage)
     code = stage / PACKAGE.name
     code.mkdir()
