@@ -74,7 +74,8 @@ def _expected() -> tuple[type[Exception], ...]:
     from pydantic import ValidationError
     from pydantic_settings import SettingsError
 
-    from matching_platform.delivery.serving.rollout import RolloutError
+    from matching_platform.delivery.images.image import ImageError
+    from matching_platform.delivery.serving.place import RolloutError
     from matching_platform.environment import NotConfiguredError
     from matching_platform.learning.settings import TrainingSettingsError
     from matching_platform.learning.split import SplitError
@@ -84,6 +85,7 @@ def _expected() -> tuple[type[Exception], ...]:
     from matching_platform.warehouse.warehouse import WarehouseError
 
     ours = (
+        ImageError,
         LedgerError,
         ModelError,
         NotConfiguredError,
@@ -376,21 +378,18 @@ Actor = Annotated[str | None, typer.Option(help="Who; the user logged in by defa
 @models.command("rollback")
 def rollback(
     reason: Reason,
-    to: Annotated[str | None, typer.Option(help="The model to go back to; the champion before by default")] = None,
+    to: Annotated[str | None, typer.Option(help="The model to go back to; the last good one by default")] = None,
     actor: Actor = None,
 ) -> None:
-    """Make an earlier champion champion again, after it has loaded and answered, and serve it; no training."""
-    from matching_platform.defs.promotion import roll_out
-    from matching_platform.delivery.probe import answers
+    """Make an earlier champion champion again, after it has loaded and answered, and serve it; nothing is built."""
+    from matching_platform.defs.releasing import roll_back
     from matching_platform.environment import Platform, load
     from matching_platform.store.record import whoami
 
-    platform = Platform(load())
-    promotion = platform.registry.rollback(actor=actor or whoami(), reason=reason, check=answers, to=to)
-    _say(f"{promotion.model.name} is champion again (promotion {promotion.number}).")
-    deployed = roll_out(platform, promotion.model)
-    if deployed:
-        _say(f"Model {deployed.version} answers at {deployed.url}.")
+    rolled = roll_back(Platform(load()), actor=actor or whoami(), reason=reason, to=to)
+    _say(f"{rolled.promotion.model.name} is champion again (promotion {rolled.promotion.number}).")
+    if rolled.deployment:
+        _say(f"Model {rolled.deployment.model} answers at {rolled.deployment.url}.")
     else:
         _say("Nothing answers requests: no model was ever rolled out.")
 
@@ -441,7 +440,7 @@ def load(data: Data) -> None:
     platform.warehouse.load_folder(data)
     booked = ledger.matches.join(ledger.transfers.select("transfer_id", "booked_on"), on="transfer_id")
     dates = (ledger.invoices["issued_on"], ledger.transfers["booked_on"], booked["booked_on"])
-    table = Table("table", "rows", "months", "first", "last", title=f"loaded into {platform.place}")
+    table = Table("table", "rows", "months", "first", "last", title=f"loaded into {platform.raw_tables}")
     for name, days in zip(RAW_TABLES, dates, strict=True):
         months = days.dt.strftime("%Y-%m").unique().sort().to_list()
         table.add_row(name, f"{len(days):,}", str(len(months)), *(months[:1] or "–"), *(months[-1:] or "–"))
@@ -489,20 +488,18 @@ def doctor() -> None:
 @app.command()
 def serve() -> None:
     """Start the service that was rolled out last, where it does not run, and say where it answers."""
-    from matching_platform.defs.promotion import rollout
     from matching_platform.environment import Platform, load
 
-    status = rollout(Platform(load())).resume()
-    _say(f"Model {status.version} answers at {status.url}; `matching-platform stop` ends it.")
+    deployed = Platform(load()).here().resume()
+    _say(f"Model {deployed.model} answers at {deployed.url}; `matching-platform stop` ends it.")
 
 
 @app.command()
 def stop() -> None:
     """Stop the service, after the requests in flight."""
-    from matching_platform.defs.promotion import rollout
     from matching_platform.environment import Platform, load
 
-    rollout(Platform(load())).stop()
+    Platform(load()).here().stop()
     _say("The service is stopped; `matching-platform serve` starts it again.")
 
 

@@ -8,12 +8,15 @@ from matching_platform.defs import (
     automation,
     heartbeat,
     learning,
+    messages,
     monitoring,
     promotion,
     proposals,
     raw,
     requests,
+    rollback,
     searching,
+    serving,
     tables,
 )
 from matching_platform.defs.common import PLATFORM
@@ -25,9 +28,12 @@ ROOMS: Final = (
     searching,
     requests,
     promotion,
+    serving,
+    rollback,
     proposals,
     monitoring,
     automation,
+    messages,
     heartbeat,
 )
 OWNERS: Final = ["team:finance-data"]

@@ -22,7 +22,6 @@ from rich.table import Table
 from matching_platform.defs import gate, local
 from matching_platform.defs.common import MONTHS, PLATFORM, SOURCE
 from matching_platform.defs.learning import sources
-from matching_platform.defs.promotion import rollout
 from matching_platform.defs.raw import arrivals, recorded, watched
 from matching_platform.environment import NotConfiguredError, Platform
 from matching_platform.learning import examination, split, train_set
@@ -128,7 +127,7 @@ def _stages(platform: Platform, instance: dg.DagsterInstance) -> Iterator[Stage]
     if _waits(platform, instance):  # Killed between an evaluation and its promotion.
         yield Stage("promoting", {"champion": []})
     if platform.registry.champion() and not _serves(platform):
-        yield Stage("rolling out", {"bento": [], "image": [], "deployment": []})
+        yield Stage("rolling out", {"bento": [], "image": [], "staging": [], "deployment": []})
     if months:
         yield from _proposing(platform, months[-1])
 
@@ -141,8 +140,8 @@ def _proposing(platform: Platform, month: str) -> Iterator[Stage]:
 
 def _serves(platform: Platform) -> bool:
     """Whether there is a champion and the service runs with it."""
-    champion, served = platform.registry.champion(), rollout(platform).status()
-    return bool(champion and served.version == champion.model.name and served.server and served.front)
+    champion, served = platform.registry.champion(), platform.here().status()
+    return bool(champion and served.model == champion.model.name and served.server and served.front)
 
 
 def _waits(platform: Platform, instance: dg.DagsterInstance) -> bool:
@@ -298,7 +297,7 @@ def _figures(examined: examination.Examined) -> Table:
 
 def _ask(platform: Platform, console: Console) -> None:
     """One real request to the service: a transfer of the newest month, and the invoices that were open then."""
-    url = rollout(platform).url
+    url = platform.here().url
     newest = platform.catalog.months("labelled_pairs")[-1]
     if platform.catalog.get("proposals", newest) is None:
         console.print(f"Nothing is proposed for {newest}, so the service is not asked.", highlight=False)

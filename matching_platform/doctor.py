@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Final
 import dagster as dg
 from packaging.requirements import Requirement
 
-from matching_platform.environment import PREFIX, NotConfiguredError, Platform
+from matching_platform.delivery.images.image import ImageError
+from matching_platform.delivery.serving.place import RolloutError
+from matching_platform.environment import PREFIX, PRODUCTION, NotConfiguredError, Platform
 from matching_platform.environment import credentials as find_credentials
 from matching_platform.ledger.schema import RAW_TABLES, TABLES
 from matching_platform.matching.matcher import Matcher, ModelError
@@ -52,7 +54,7 @@ def examine(platform: Platform) -> Iterator[Finding]:
         except NotConfiguredError as error:
             yield Finding(subject, "are missing, and nothing else can be looked at", str(error))
             return
-        except (ModelError, StoreError, WarehouseError) as error:
+        except (ImageError, ModelError, RolloutError, StoreError, WarehouseError) as error:
             yield Finding(subject, "failed", str(error))
 
 
@@ -116,7 +118,7 @@ def datasets(platform: Platform) -> Iterator[Finding]:
 
     client, given = _bigquery(platform).client, platform.settings
     places = {}
-    for full, setting in ((platform.place, "RAW_DATASET"), (f"{platform.project}.{given.dataset}", "DATASET")):
+    for full, setting in ((platform.raw_tables, "RAW_DATASET"), (f"{platform.project}.{given.dataset}", "DATASET")):
         subject = f"dataset {full}"
         try:
             with explained(f"looking at {subject}"):
@@ -139,7 +141,7 @@ def raw_tables(platform: Platform) -> Iterator[Finding]:
 
     warehouse = _bigquery(platform)
     for name in RAW_TABLES:
-        subject = f"table {platform.place}.{raw_name(name)}"
+        subject = f"table {platform.raw_tables}.{raw_name(name)}"
         try:
             held = warehouse.raw_types(name)
         except WarehouseError as error:
@@ -216,8 +218,34 @@ def pubsub(platform: Platform) -> Iterator[Finding]:
         yield Finding("training requests", f"from {platform.settings.training_requests}")
 
 
-_LAPTOP: Final = (versions, duckdb, store, registry)
-_CLOUD: Final = (versions, credentials, datasets, raw_tables, reading, writing, joining, store, registry, pubsub)
+def images(platform: Platform) -> Iterator[Finding]:
+    """Whether the image registry answers, where images are built."""
+    if platform.builder is None:
+        yield Finding("images", f"none are built; {PREFIX}IMAGE_BUILDER would name a builder")
+        return
+    yield Finding("images", f"{len(platform.repository.tags())} tags in {platform.repository.name}")
+
+
+def service(platform: Platform) -> Iterator[Finding]:
+    """Whether what was rolled out last answers."""
+    served = platform.releases(PRODUCTION).current()
+    if served is None:
+        yield Finding("service", "nothing was rolled out yet, which is right before the first promotion")
+        return
+    place = platform.place(PRODUCTION)
+    answers = place.serving()
+    if answers == served.model:
+        yield Finding("service", f"model {answers} answers at {place.url}")
+    else:
+        told = f"{answers or 'nothing'} answers at {place.url}, and {served.model} should"
+        yield Finding("service", told, "run `matching-platform serve`, or materialize deployment")
+
+
+_LAPTOP: Final = (versions, duckdb, store, registry, images, service)
+_CLOUD: Final = (
+    *(versions, credentials, datasets, raw_tables, reading, writing, joining, store, registry, pubsub),
+    *(images, service),
+)
 
 
 def _bigquery(platform: Platform) -> "BigQueryWarehouse":

@@ -1,29 +1,52 @@
 """Where the platform runs: local, staging or production, chosen once, as one table of defaults."""
 
+import re
+import socket
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeVar
 
 import polars as pl
 from pydantic import AfterValidator, ByteSize, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from matching_platform.delivery.acceptance.limits import Limits
+from matching_platform.delivery.images.image import Builder
+from matching_platform.delivery.serving.containers import ContainerServers
+from matching_platform.delivery.serving.place import Place
+from matching_platform.delivery.serving.releases import Releases
+from matching_platform.delivery.serving.rollout import Rollout
+from matching_platform.delivery.serving.servers import PROCESSES
+from matching_platform.delivery.serving.steps import Steps
 from matching_platform.learning.gate import Thresholds
 from matching_platform.learning.train_set import ASSETS, ledger_of
 from matching_platform.ledger.months import parse_month
 from matching_platform.ledger.reading import Ledger
 from matching_platform.matching.candidates import Finder, find
-from matching_platform.monitoring.notify import LogNotifier, Notifier, OncePerEvent, SlackNotifier
+from matching_platform.monitoring.notify import (
+    EmailNotifier,
+    LogNotifier,
+    Mail,
+    Notifier,
+    SlackNotifier,
+    once_per_event,
+)
 from matching_platform.store.catalog import Catalog
 from matching_platform.store.registry import Registry
 from matching_platform.store.versions import Store, Version
 from matching_platform.warehouse.duck import DuckWarehouse
 from matching_platform.warehouse.warehouse import Warehouse
 
+if TYPE_CHECKING:
+    from matching_platform.delivery.images.distribution import Repository
+
 _T = TypeVar("_T")
 
 PREFIX: Final = "MATCHING_PLATFORM_"
+# Where what was accepted serves.
+PRODUCTION: Final = "production"
 
 Month = Annotated[str, AfterValidator(parse_month)]
 
@@ -35,7 +58,9 @@ class NotConfiguredError(RuntimeError):
 class Settings(BaseSettings):
     """Each is read from MATCHING_PLATFORM_<NAME>; what is not given comes from the environment's row in DEFAULTS."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, env_nested_delimiter="__", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_nested_delimiter="__", frozen=True, hide_input_in_errors=True
+    )
 
     environment: Literal["local", "staging", "production"] = "local"
     warehouse: Path | None = Field(default=None, description="A DuckDB file; without it, the warehouse is BigQuery")
@@ -79,12 +104,45 @@ class Settings(BaseSettings):
         default=5, description="From how many of the first labelled months the frozen test is drawn"
     )
     promised_precision: float = Field(default=0.995, description="What share of unattended bookings must be right")
-    port: int | None = Field(default=None, description="Where the rolled-out service answers")
     thresholds: Thresholds = Thresholds()
     search_trials: int = Field(default=20, ge=1, description="Trials of a search of training settings, at most")
     search_minutes: float = Field(
         default=30.0, gt=0, description="Its minutes, at most; its first trial is always finished"
     )
+    image_builder: Literal["podman", "cloud_build"] | None = Field(
+        default=None, description="What builds the service's image; without it, it is only described"
+    )
+    image_repository: str | None = Field(
+        default=None,
+        description="Where images go, host/path/name; {project} stands for the project",
+    )
+    base_image: str = Field(
+        default="docker.io/library/python:3.11-slim-bookworm", description="What the service's image rests on"
+    )
+    image_limit: ByteSize = Field(
+        default=ByteSize(2 * 2**30), description="How much of a node's disk an image may take, unpacked"
+    )
+    build_region: str | None = Field(default=None, description="Where Cloud Build runs; without it, globally")
+    build_machine: Literal["E2_MEDIUM", "E2_STANDARD_2", "E2_HIGHCPU_8", "E2_HIGHCPU_32"] = Field(
+        default="E2_HIGHCPU_8", description="Cloud Build's machine type"
+    )
+    build_minutes: int = Field(default=30, ge=1, description="How long a build may take")
+    build_account: str | None = Field(
+        default=None, description="The e-mail address of the account that builds run as; else the project's own"
+    )
+    serving: Literal["processes", "containers", "kubernetes"] | None = Field(
+        default=None, description="What serves: processes or containers of this machine, or a cluster"
+    )
+    port: int | None = Field(default=None, description="Where the service answers on this machine")
+    staging: str | None = Field(default=None, description="The staging service's URL on a cluster")
+    production: str | None = Field(default=None, description="The production service's URL on a cluster")
+    cluster: str | None = Field(
+        default=None, description="The context of the kubeconfig; without it, the cluster in which this runs"
+    )
+    acceptance: Limits = Limits()
+    rollout: Steps = Steps()
+    ui: str | None = Field(default=None, description="The address of Dagster's pages, for links in messages")
+    mail: Mail | None = Field(default=None, description="Who is told by e-mail, and how")
     slack_webhook: SecretStr | None = Field(default=None, description="Where people are told; without it, the log is")
 
 
@@ -96,6 +154,7 @@ DEFAULTS: Final[dict[str, dict[str, Any]]] = {
         "store": ".demo/store",
         "first_month": "2024-01",
         "last_month": "2024-12",
+        "serving": "processes",
         "port": 3456,
     },
     "staging": {
@@ -104,6 +163,7 @@ DEFAULTS: Final[dict[str, dict[str, Any]]] = {
         "candidates": "warehouse",
         "store": "gs://{project}-matching-staging/store",
         "home": Path(".staging"),
+        "serving": "processes",
         "port": 3456,
     },
     "production": {
@@ -112,10 +172,24 @@ DEFAULTS: Final[dict[str, dict[str, Any]]] = {
         "candidates": "warehouse",
         "store": "gs://{project}-matching/store",
         "home": Path(".production"),
-        "port": 3456,
+        "image_builder": "cloud_build",
+        "image_repository": "europe-west1-docker.pkg.dev/{project}/matching/matching-service",
+        "build_region": "europe-west1",
+        "serving": "kubernetes",
+        "staging": "http://matching-service.matching-staging",
+        "production": "http://matching-service.matching-production",
     },
 }
-REQUIRED: Final = ("store", "first_month", "port")
+REQUIRED: Final = ("store", "first_month")
+# What a choice needs besides.
+NEEDED: Final[Mapping[str, Mapping[str | None, Sequence[str]]]] = {
+    "image_builder": {"podman": ["image_repository"], "cloud_build": ["image_repository"]},
+    "serving": {
+        "processes": ["port"],
+        "containers": ["port", "image_builder"],
+        "kubernetes": ["image_builder", "staging", "production"],
+    },
+}
 
 
 def load() -> Settings:
@@ -123,7 +197,8 @@ def load() -> Settings:
     given = Settings()
     absent = {name: value for name, value in DEFAULTS[given.environment].items() if name not in given.model_fields_set}
     settings = given.model_copy(update=absent)
-    required = (*REQUIRED, "dead_letters") if settings.training_requests else REQUIRED
+    required = [*REQUIRED, *(["dead_letters"] if settings.training_requests else [])]
+    required += [needed for name, choices in NEEDED.items() for needed in choices.get(getattr(settings, name), [])]
     missing = [f"{PREFIX}{name.upper()}" for name in required if getattr(settings, name) is None]
     if missing:
         raise NotConfiguredError(f"the environment '{settings.environment}' needs {', '.join(missing)}")
@@ -160,7 +235,7 @@ class Platform:
         return warehouse.candidates if self.settings.candidates == "warehouse" else find
 
     @property
-    def place(self) -> str:
+    def raw_tables(self) -> str:
         """Where the raw tables are, for people."""
         given = self.settings
         raw = _required(given.raw_dataset) if given.warehouse is None else ""
@@ -175,11 +250,91 @@ class Platform:
         return Registry(self.store)
 
     @cached_property
+    def builder(self) -> Builder | None:
+        """What builds images of the service; None where none is configured."""
+        builders = {"podman": self._podman, "cloud_build": self._cloud_build}
+        return builders[self.settings.image_builder]() if self.settings.image_builder else None
+
+    def releases(self, place: str) -> Releases:
+        """What served at a place, and what served well."""
+        return Releases(self.store, place)
+
+    def place(self, name: str) -> Place:
+        """Where models serve: `staging`, to be examined, or `production`."""
+        return self._on_cluster(name) if self.settings.serving == "kubernetes" else self.here(name)
+
+    def here(self, name: str = PRODUCTION) -> Rollout:
+        """A place on this machine; production answers at the port of the settings."""
+        given = self.settings
+        if given.serving == "kubernetes":
+            raise NotConfiguredError(f"the service of '{given.environment}' runs on a cluster, and not here")
+        folder = self.home / ("service" if name == PRODUCTION else name)
+        port, steps = (_required(given.port), given.rollout) if name == PRODUCTION else (self._staging_port, Steps())
+        servers = ContainerServers() if given.serving == "containers" else PROCESSES
+        return Rollout(name, folder, port, servers, steps)
+
+    def _on_cluster(self, name: str) -> Place:
+        # Imported here: a laptop without a cluster does not pay for its client.
+        from matching_platform.delivery.serving.kubernetes import Cluster
+
+        given = self.settings
+        url = _required(given.production if name == PRODUCTION else given.staging)
+        return Cluster(name, url, self.repository, given.cluster)
+
+    def _podman(self) -> Builder:
+        from matching_platform.delivery.images.containerize import PodmanBuilder
+
+        given = self.settings
+        return PodmanBuilder(self.repository, given.base_image, self.home / "wheels", given.image_limit)
+
+    def _cloud_build(self) -> Builder:
+        from matching_platform.delivery.images.cloud_build import CloudBuilder, CloudBuildSettings, connect
+
+        given = self.settings
+        settings = CloudBuildSettings(
+            project=self.project,
+            region=given.build_region or "global",
+            bucket=f"{self._bucket}/builds",
+            base=given.base_image,
+            machine=given.build_machine,
+            timeout_minutes=given.build_minutes,
+            service_account=given.build_account,
+            labels={"environment": given.environment},
+        )
+        return CloudBuilder(settings, connect(), self.repository)
+
+    @property
+    def _bucket(self) -> str:
+        """The bucket of the store, gs://NAME."""
+        found = re.match(r"gs://[^/]+", self.store.files.root)
+        if found is None:
+            raise NotConfiguredError(f"Cloud Build takes what it builds from Cloud Storage; {PREFIX}STORE lies elsewhere")
+        return found[0]
+
+    @cached_property
+    def _staging_port(self) -> int:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            return int(free.getsockname()[1])
+
+    @cached_property
+    def repository(self) -> "Repository":
+        """Where images of the service lie."""
+        from matching_platform.delivery.images.distribution import Repository
+
+        name = _required(self.settings.image_repository)
+        return Repository(name.format(project=self.project) if "{project}" in name else name)
+
+    @cached_property
     def notifier(self) -> Notifier:
         """Who is told what needs a person, once per event."""
-        webhook = self.settings.slack_webhook
-        channel = SlackNotifier(webhook.get_secret_value()) if webhook else LogNotifier()
-        return OncePerEvent(channel, self.store.files)
+        webhook, mail = self.settings.slack_webhook, self.settings.mail
+        channels: dict[str, Notifier] = {}
+        if webhook:
+            channels["slack"] = SlackNotifier(webhook.get_secret_value())
+        if mail:
+            channels["mail"] = EmailNotifier(mail)
+        return once_per_event(channels or {"log": LogNotifier()}, self.store.files)
 
     @property
     def home(self) -> Path:

@@ -54,7 +54,7 @@ def test_google_cloud_is_told_apart_by_its_names(environment: str, dataset: str)
     platform = Platform(settings)
     bucket = f"gs://books-{dataset.replace('_', '-')}/store"
     assert platform.store.files.path("") == f"{bucket}/"
-    assert (settings.dataset, platform.place) == (dataset, "books.finance")
+    assert (settings.dataset, platform.raw_tables) == (dataset, "books.finance")
     assert settings.candidates == "warehouse"
     assert platform.home == Path(f".{environment}")
 

@@ -3,7 +3,7 @@
 import hashlib
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,6 +12,7 @@ import polars as pl
 
 from matching_platform.environment import Platform, load
 from matching_platform.ledger.months import next_month
+from matching_platform.store.record import Record
 from matching_platform.store.versions import Version
 from matching_platform.warehouse.warehouse import Warehouse
 
@@ -80,6 +81,17 @@ def keep(platform: Platform, asset: str, month: str, made: Made) -> Made:
     return made
 
 
+def note(platform: Platform, what: str, version: Version, model: Version) -> None:
+    """Remembers `version` as the newest `what` ("bentos", "images") of `model`."""
+    Record(platform.store, what).append({"version": asdict(version), "model": asdict(model)})
+
+
+def newest(platform: Platform, what: str, model: Version) -> Version | None:
+    """The newest `what` of `model`, whatever was made of other models since: an old bento never follows a new champion."""
+    noted = (entry.payload for entry in reversed(Record(platform.store, what).entries()))
+    return next((Version(**one["version"]) for one in noted if Version(**one["model"]) == model), None)
+
+
 def table(frame: pl.DataFrame, rows: int = 20) -> dg.MetadataValue:
     """The first rows of a frame as a Markdown table."""
     lines = [frame.columns, ["---"] * frame.width, *frame.head(rows).rows()]
@@ -91,7 +103,7 @@ def link(path: Path) -> dg.MetadataValue:
     return dg.MetadataValue.url(path.resolve().as_uri())
 
 
-def actor(context: dg.AssetExecutionContext) -> str:
+def actor(context: dg.AssetExecutionContext | dg.OpExecutionContext) -> str:
     """Who asked for a run: the person the UI knows, or the run itself."""
     return context.run.tags.get("dagster/user") or os.environ.get("USER") or f"run {context.run.run_id[:8]}"
 

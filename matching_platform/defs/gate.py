@@ -1,14 +1,30 @@
-"""The gate in Dagster: checks as the computation emits them, and what a promoting asset reads of them."""
+"""The gate in Dagster: checks as the computation emits them, and what a promoting asset reads of them.
 
+There are two blessings: is the model better (`champion`), and does its service serve (`accepted`).
+"""
+
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Final
 
 import dagster as dg
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 
+from matching_platform.defs.common import newest as newest_made
+from matching_platform.delivery import acceptance
 from matching_platform.environment import Platform
 from matching_platform.learning import examination, split
-from matching_platform.learning.gate import DATA, SPLIT, Candidate, CheckRecord, Present, Verdict, failures, obstacles
+from matching_platform.learning.gate import (
+    BLOCKING,
+    DATA,
+    SPLIT,
+    Candidate,
+    CheckRecord,
+    Present,
+    Verdict,
+    failures,
+    obstacles,
+)
 from matching_platform.store.registry import Promotion
 from matching_platform.store.versions import Version
 
@@ -21,10 +37,14 @@ SENTENCES: Final = {
     "bootstrap, and not worse on the newest month.",
     "segments": "No kind of transfer falls behind the champion by more than the margin, beyond what chance explains.",
     "calibration": "Confidence says how often the model is right.",
-    "speed": "The model is fast enough where it is examined; the service is timed when it is rolled out.",
+    "speed": "The model is fast enough where it is examined; the service is timed in staging.",
+    **acceptance.SENTENCES,
 }
+STAGING: Final = "staging"
+ACCEPTANCES: Final = "acceptances"
 
-_ASSETS: Final = {name: "train_set" if name in (DATA, SPLIT) else "evaluation_report" for name in SENTENCES}
+_OF: Final = {DATA: "train_set", SPLIT: "train_set", **dict.fromkeys(acceptance.SENTENCES, STAGING)}
+_ASSETS: Final = {name: _OF.get(name, "evaluation_report") for name in SENTENCES}
 # The metadata of a check result that names what was judged.
 _SUBJECT: Final = "subject"
 _LOOKED_BACK: Final = 200
@@ -40,8 +60,8 @@ def specs(asset: str) -> list[dg.AssetCheckSpec]:
     ]
 
 
-def results(asset: str, verdicts: list[Verdict], subject: Version) -> list[dg.AssetCheckResult]:
-    """Verdicts as check results that name `subject`, the version they judge."""
+def results(asset: str, verdicts: list[Verdict], subject: str) -> list[dg.AssetCheckResult]:
+    """Verdicts as check results that name `subject`, the digest of what they judge."""
     return [
         dg.AssetCheckResult(
             check_name=verdict.check,
@@ -49,7 +69,7 @@ def results(asset: str, verdicts: list[Verdict], subject: Version) -> list[dg.As
             passed=verdict.passed,
             severity=dg.AssetCheckSeverity.ERROR,
             description=verdict.reason,
-            metadata={_SUBJECT: subject.digest, "reason": verdict.reason, **verdict.figures},
+            metadata={_SUBJECT: subject, "reason": verdict.reason, **verdict.figures},
         )
         for verdict in verdicts
     ]
@@ -86,7 +106,7 @@ def hurdles(platform: Platform, instance: dg.DagsterInstance, candidate: Candida
         frozen.version.digest if frozen else None,
         champion.number if champion else 0,
     )
-    return obstacles(candidate, _records(instance, candidate), present)
+    return obstacles(candidate, _records(instance, BLOCKING, _subjects(candidate)), present)
 
 
 def champion(platform: Platform, instance: dg.DagsterInstance) -> Promotion:
@@ -99,12 +119,19 @@ def champion(platform: Platform, instance: dg.DagsterInstance) -> Promotion:
         raise dg.Failure("there is no champion yet: materialize champion first", allow_retries=False)
     examined = examination.read(platform.store, promotion.evaluation)
     candidate = examined.candidate(promotion.evaluation)
-    found = failures(candidate, _records(instance, candidate))
+    found = failures(candidate, _records(instance, BLOCKING, _subjects(candidate)))
     if examined.model != promotion.model:
         found.append(f"its evaluation {promotion.evaluation} is of another model, {examined.model}")
     if found:
         raise closed(f"the champion {promotion.model.name} did not pass the gate", found)
     return promotion
+
+
+def unaccepted(platform: Platform, instance: dg.DagsterInstance, model: Version, subject: str) -> list[str]:
+    """Why the service of `model`, which runs from what has the digest `subject`, must not have the traffic."""
+    version = newest_made(platform, ACCEPTANCES, model)
+    accepted = acceptance.read(platform.store, version) if version else None
+    return acceptance.obstacles(accepted, _records(instance, acceptance.CHECKS, {subject}), subject)
 
 
 def closed(what: str, sentences: list[str]) -> dg.Failure:
@@ -115,15 +142,20 @@ def closed(what: str, sentences: list[str]) -> dg.Failure:
     )
 
 
-def _records(instance: dg.DagsterInstance, candidate: Candidate | None) -> dict[str, CheckRecord | None]:
-    return {name: _record(instance, name, candidate) for name in _ASSETS}
+def _subjects(candidate: Candidate | None) -> set[str]:
+    return {candidate.evaluation, candidate.train_set} if candidate else set()
 
 
-def _record(instance: dg.DagsterInstance, name: str, candidate: Candidate | None) -> CheckRecord | None:
-    """The newest result about this candidate; where there is none, the newest of all."""
+def _records(
+    instance: dg.DagsterInstance, checks: Iterable[str], subjects: Collection[str]
+) -> dict[str, CheckRecord | None]:
+    return {name: _record(instance, name, subjects) for name in checks}
+
+
+def _record(instance: dg.DagsterInstance, name: str, subjects: Collection[str]) -> CheckRecord | None:
+    """The newest result about one of `subjects`; where there is none, the newest of all."""
     key = dg.AssetCheckKey(dg.AssetKey(_ASSETS[name]), name)
     history = instance.event_log_storage.get_asset_check_execution_history(key, limit=_LOOKED_BACK, status=_DONE)
     evaluations = [record.evaluation for record in history if record.evaluation]
     found = [CheckRecord(one.passed, str(one.metadata[_SUBJECT].value)) for one in evaluations]
-    subjects = {candidate.evaluation, candidate.train_set} if candidate else set()
     return next((record for record in found if record.subject in subjects), found[0] if found else None)

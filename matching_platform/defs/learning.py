@@ -182,7 +182,7 @@ def train_set(context: dg.AssetExecutionContext, platform: PlatformParam) -> dg.
         "by month": table(sizes, 24),
     }
     result = keep(platform, "train_set", month, Made(version, metadata))
-    return materialized(context, platform, result, gate.results("train_set", verdicts, version))
+    return materialized(context, platform, result, gate.results("train_set", verdicts, version.digest))
 
 
 class SettingsConfig(dg.Config):
@@ -309,7 +309,7 @@ def evaluation_report(context: dg.AssetExecutionContext, platform: PlatformParam
     version = examination.write(platform.store, examined, _report(platform, examined, test, newest, sittings))
     metadata = _shown(platform, examined, version)
     result = keep(platform, "evaluation_report", month, Made(version, metadata))
-    return materialized(context, platform, result, gate.results("evaluation_report", verdicts, version))
+    return materialized(context, platform, result, gate.results("evaluation_report", verdicts, version.digest))
 
 
 def sources(platform: Platform, month: str) -> str:

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
 from matching_platform.ledger.wire import from_rows, proposal_rows
@@ -116,7 +116,16 @@ def read(bento: Path) -> Probe:
 
 def given(content: bytes) -> Proposals:
     """The proposals in the body of an answer of `/match`; ValueError where it is not JSON of that form."""
-    return [{**row} for row in _ANSWER.validate_json(content)["proposals"]]
+    try:
+        return [{**row} for row in _ANSWER.validate_json(content)["proposals"]]
+    except ValidationError as error:
+        raise ValueError(in_short(error)) from error
+
+
+def in_short(error: ValidationError) -> str:
+    """The first thing that is wrong with an answer, in one line."""
+    first = error.errors(include_url=False)[0]
+    return f"{'.'.join(str(part) for part in first['loc']) or 'the body'}: {first['msg']}"
 
 
 def differences(expected: Proposals, given: Proposals) -> list[str]:

@@ -89,6 +89,10 @@ class Registry:
         last = expected_last if expected_last is not None else _number(champion)
         return self._append("promote", model, evaluation, actor, reason, last)
 
+    def earlier(self, to: str | None = None) -> Promotion:
+        """What `rollback` would go back to; RegistryError where there is nothing."""
+        return _target(self.history(), to)
+
     def rollback(self, *, actor: str, reason: str, check: Callable[[Path], object], to: str | None = None) -> Promotion:
         """Makes an earlier champion champion again: the one before, or the one whose name begins with `to`.
 
@@ -98,7 +102,7 @@ class Registry:
         """
         _check_signed(actor, reason)
         history = self.history()
-        target = _earlier(history) if to is None else _chosen(history, to)
+        target = _target(history, to)
         self._store.verify(target.model)  # Where it lies, and not only the copy in this machine's cache.
         check(self._store.fetch(target.model))
         return self._append("rollback", target.model, target.evaluation, actor, reason, history[-1].number)
@@ -130,6 +134,10 @@ def _check_signed(actor: str, reason: str) -> None:
     for name, text in (("actor", actor), ("reason", reason)):
         if not text.strip():
             raise RegistryError(f"the {name} is empty; a change of champion says who made it and why")
+
+
+def _target(history: Sequence[Promotion], to: str | None) -> Promotion:
+    return _earlier(history) if to is None else _chosen(history, to)
 
 
 def _earlier(history: Sequence[Promotion]) -> Promotion:

@@ -12,6 +12,7 @@ import dagster as dg
 import pytest
 
 from matching_platform.definitions import defs
+from matching_platform.delivery.acceptance import Limits
 from matching_platform.environment import DEFAULTS, Platform, Settings
 from matching_platform.learning.gate import Thresholds
 from matching_platform.sample import company
@@ -23,6 +24,15 @@ LEARNED = ("train_set", "model", "evaluation_report")
 # So few transfers prove little, and a busy machine is slow.
 LENIENT = {"calibration_error": 1.0, "transfers_per_second": 0.1, "usual_rows": 10.0, "tolerated_loss": 1.0}
 THRESHOLDS = Thresholds(**LENIENT)
+# The same of a server that shares two cores with other tests.
+LIMITS = Limits(
+    p99_milliseconds=60_000,
+    requests_per_second=0.01,
+    growth_megabytes=1000,
+    memory_megabytes=4000,
+    load_seconds=1.0,
+    warm_up_seconds=0.1,
+)
 
 
 @dataclass(frozen=True)
@@ -32,6 +42,7 @@ class World:
     home: Path
     thresholds: Thresholds = THRESHOLDS
     given: Mapping[str, Any] = field(default_factory=dict)
+    limits: Limits = LIMITS
 
     @cached_property
     def platform(self) -> Platform:
@@ -40,8 +51,8 @@ class World:
             port = free.getsockname()[1]
         local = {"warehouse": self.home / "data" / "warehouse.duckdb", "store": str(self.home / "data" / "store")}
         given = self.given or {"environment": "local", **local}
-        settings = Settings(**{**DEFAULTS[given["environment"]], **given, "port": port, "thresholds": self.thresholds})
-        return Platform(settings)
+        judged = {"thresholds": self.thresholds, "acceptance": self.limits}
+        return Platform(Settings(**{**DEFAULTS[given["environment"]], **given, "port": port, **judged}))
 
     @cached_property
     def instance(self) -> dg.DagsterInstance:

@@ -131,7 +131,7 @@ def test_the_first_model_passes_and_a_second_press_changes_nothing(world: World)
     assert len(world.platform.registry.history()) == 1
 
 
-@pytest.mark.parametrize("asset", ["bento", "image", "deployment"])
+@pytest.mark.parametrize("asset", ["bento", "image", "staging", "deployment"])
 def test_what_came_past_the_gate_goes_no_further(world: World, asset: str) -> None:
     _, examined = evaluation(world)
     forged = examination.write(world.platform.store, replace(examined, figures={}), "")
@@ -141,7 +141,7 @@ def test_what_came_past_the_gate_goes_no_further(world: World, asset: str) -> No
     assert "did not pass the gate" in made.failure
 
 
-@pytest.mark.parametrize("asset", ["bento", "image", "deployment"])
+@pytest.mark.parametrize("asset", ["bento", "image", "staging", "deployment"])
 def test_a_champion_with_the_evaluation_of_another_goes_no_further(world: World, asset: str) -> None:
     version, _ = evaluation(world)
     world.platform.registry.promote(another_model(world), version, "someone", "past the gate")
@@ -150,6 +150,14 @@ def test_a_champion_with_the_evaluation_of_another_goes_no_further(world: World,
     assert "is of another model" in made.failure
 
 
-def test_nothing_is_deployed_before_its_bento_is_built(world: World) -> None:
-    assert world.make("champion").success
-    assert "are not of the champion" in world.make("deployment").failure
+@pytest.mark.parametrize(
+    ("made", "asset", "told"),
+    [
+        ((), "image", "was never packed"),
+        ((), "staging", "was never packed"),
+        (("bento",), "deployment", "nothing has been accepted yet"),
+    ],
+)
+def test_no_step_is_left_out(world: World, made: tuple[str, ...], asset: str, told: str) -> None:
+    assert world.make("champion", *made).success
+    assert told in world.make(asset).failure

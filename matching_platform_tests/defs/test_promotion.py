@@ -1,54 +1,194 @@
 import shutil
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
+import dagster as dg
 import httpx
 import polars as pl
 import pytest
 
-from matching_platform.defs.promotion import BENTOS, _note, roll_out, rollout
-from matching_platform.delivery.packing import build_bento
-from matching_platform.store.registry import MODELS
-from matching_platform.store.versions import UnknownVersionError, Version
-from matching_platform_tests.defs.conftest import MONTHS, NEWEST, World
+from matching_platform.definitions import defs
+from matching_platform.defs.common import newest, note
+from matching_platform.defs.gate import ACCEPTANCES
+from matching_platform.defs.releasing import BENTOS, roll_back
+from matching_platform.delivery import acceptance
+from matching_platform.learning import examination
+from matching_platform.learning.gate import EVALUATED
+from matching_platform.store.registry import MODELS, RegistryError
+from matching_platform.store.versions import Version
+from matching_platform_tests.defs.conftest import LIMITS, MONTHS, NEWEST, World
+
+STEPS = ("champion", "bento", "image", "staging", "deployment")
 
 
 def served(world: World) -> str:
-    return str(httpx.get(f"{rollout(world.platform).url}/model", trust_env=False).json()["version"])
+    return str(httpx.get(f"{world.platform.here().url}/model", trust_env=False).json()["version"])
 
 
-def packed_by_another(world: World, model: Version, folder: Path) -> Version:
-    """The same model under another name, with a bento of its own, which is the newest then."""
-    shutil.copytree(world.platform.store.fetch(model), folder / "model")
+@pytest.fixture(scope="module")
+def accepted_home(learned_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the champion went all the way once."""
+    home = tmp_path_factory.mktemp("accepted") / "world"
+    shutil.copytree(learned_home, home)
+    world = World(home)
+    made = world.make(*STEPS)
+    world.platform.here().stop()
+    world.instance.dispose()
+    assert made.success, made.failure
+    return home
+
+
+@pytest.fixture
+def serving(accepted_home: Path, tmp_path: Path) -> Iterator[World]:
+    """The champion was accepted and rolled out, and answers."""
+    shutil.copytree(accepted_home, tmp_path / "world")
+    world = World(tmp_path / "world")
+    world.platform.here().resume()
+    yield world
+    world.platform.here().stop()
+    world.instance.dispose()
+
+
+def another(world: World, folder: Path) -> Version:
+    """The champion's model with one file more, evaluated alike, champion now, and packed."""
+    champion = world.platform.registry.champion()
+    shutil.copytree(world.platform.store.fetch(champion.model), folder / "model")
     (folder / "model" / "note.txt").write_text("another")
     other = world.platform.store.put(MODELS, folder / "model")
-    bento = build_bento(world.platform.store.fetch(other), other.name, folder / "bento")
-    _note(world.platform, BENTOS, world.platform.store.put(BENTOS, bento.path), other)
+    examined = replace(examination.read(world.platform.store, champion.evaluation), model=other)
+    evaluation = examination.write(world.platform.store, examined, "")
+    for check in EVALUATED:
+        judged = dg.AssetCheckEvaluation(
+            asset_key=dg.AssetKey("evaluation_report"),
+            check_name=check,
+            passed=True,
+            metadata={"subject": evaluation.digest},
+        )
+        world.instance.report_runless_asset_event(judged)
+    world.platform.registry.promote(other, evaluation, "a test", "another one")
+    assert world.make("bento").success
     return other
 
 
-def test_the_champion_is_packed_rolled_out_and_proposes(world: World, tmp_path: Path) -> None:
-    try:
-        made = world.make("champion", "bento", "image", "deployment", "proposals", "drift_report", month=NEWEST)
-        assert made.success, made.failure
-        model = world.platform.registry.champion().model
-        assert served(world) == model.name
-        assert made.metadata("image")["built"] is False
-        assert made.metadata("proposals")["rows"] > 0
-        again = world.make("deployment")
-        assert again.metadata("deployment")["changed"] is False
-        other = packed_by_another(world, model, tmp_path)
-        assert roll_out(world.platform, other).changed
-        assert served(world) == other.name
-        assert roll_out(world.platform, model).changed
-        assert served(world) == model.name
-        with pytest.raises(UnknownVersionError):
-            roll_out(world.platform, Version(MODELS, "0" * 64))
-    finally:
-        rollout(world.platform).stop()
+def test_the_champion_is_packed_accepted_rolled_out_and_proposes(serving: World) -> None:
+    model = serving.platform.registry.champion().model
+    assert served(serving) == model.name
+    for place in ("staging", "production"):
+        release = serving.platform.releases(place).current()
+        assert (release.model, release.good, release.action) == (model.name, True, "deploy")
+    made = serving.make("staging", "deployment", "proposals", "drift_report", month=NEWEST)
+    assert made.success, made.failure
+    assert {one.check_name for one in made.result.get_asset_check_evaluations()} == set(acceptance.CHECKS)
+    assert made.metadata("staging")["accepted"]
+    assert serving.make("deployment").metadata("deployment")["changed"] is False
+    assert made.metadata("proposals")["rows"] > 0
+    assert len(serving.platform.releases("production").history()) == 1
+    assert not serving.platform.here("staging").status().server
 
 
-def test_where_nothing_was_rolled_out_nothing_is(world: World) -> None:
-    assert roll_out(world.platform, world.platform.current("model", NEWEST)) is None
+def test_what_staging_refuses_is_withdrawn(serving: World, tmp_path: Path) -> None:
+    good = serving.platform.registry.champion().model
+    other = another(serving, tmp_path)
+    impatient = replace(serving, limits=LIMITS.model_copy(update={"p99_milliseconds": 1e-3}))
+    made = impatient.make("image", "staging", "deployment")
+    impatient.instance.dispose()
+    assert not made.success
+    failed = {one.check_name for one in made.result.get_asset_check_evaluations() if not one.passed}
+    assert failed == {"latency"}
+    assert "deployment" not in made.made()
+    assert served(serving) == good.name
+    champion = serving.platform.registry.champion()
+    assert (champion.model, champion.action, champion.actor) == (good, "rollback", "platform")
+    assert "refused in staging: latency" in champion.reason
+    staged = serving.platform.releases("staging").history()
+    assert [(one.model, one.good, one.action) for one in staged] == [
+        (good.name, True, "deploy"),
+        (other.name, False, "deploy"),
+        (good.name, True, "rollback"),
+    ]
+    assert len(serving.platform.releases("production").history()) == 1
+
+
+def failed_acceptance(world: World, model: Version) -> None:
+    """An examination that it did not pass."""
+    accepted = acceptance.read(world.platform.store, newest(world.platform, ACCEPTANCES, model))
+    verdicts = [replace(verdict, passed=verdict.check != "answers") for verdict in accepted.verdicts]
+    version = acceptance.write(world.platform.store, replace(accepted, verdicts=verdicts))
+    note(world.platform, ACCEPTANCES, version, model)
+
+
+def another_bento(world: World, model: Version) -> None:
+    """Packed again, with other bytes, after its acceptance."""
+    version = world.platform.store.put_bytes(BENTOS, "probe.json", b"{}")
+    note(world.platform, BENTOS, version, model)
+
+
+def a_failed_check(world: World, model: Version) -> None:
+    """The newest result of a check, about the same bento."""
+    subject = newest(world.platform, BENTOS, model).digest
+    evaluation = dg.AssetCheckEvaluation(
+        asset_key=dg.AssetKey("staging"), check_name="answers", passed=False, metadata={"subject": subject}
+    )
+    world.instance.report_runless_asset_event(evaluation)
+
+
+@pytest.mark.parametrize(
+    ("trick", "told"),
+    [
+        (failed_acceptance, "the acceptance says that 'answers' failed"),
+        (another_bento, "what was accepted is"),
+        (a_failed_check, "the check 'answers' failed"),
+    ],
+)
+def test_pressing_the_button_does_not_deploy_what_was_not_accepted(serving: World, trick, told: str) -> None:
+    trick(serving, serving.platform.registry.champion().model)
+    assert told in serving.make("deployment").failure
+
+
+def test_back_and_further_back(serving: World, tmp_path: Path) -> None:
+    first = serving.platform.registry.champion().model
+    second = another(serving, tmp_path)
+    assert serving.make("image", "staging", "deployment").success
+    assert served(serving) == second.name
+    rolled = roll_back(serving.platform, actor="Ada", reason="it booked nonsense")
+    assert (rolled.promotion.model, rolled.deployment.model) == (first, first.name)
+    assert served(serving) == first.name
+    last = serving.platform.releases("production").current()
+    assert (last.action, last.actor, last.reason) == ("rollback", "Ada", "it booked nonsense")
+    with pytest.raises(RegistryError, match="no earlier champion"):
+        roll_back(serving.platform, actor="Ada", reason="further back")
+    with pytest.raises(RegistryError, match="champion already"):
+        roll_back(serving.platform, actor="Ada", reason="again", to=first.name)
+    assert served(serving) == first.name
+    job = defs.get_job_def("rollback")
+    config = {"ops": {"back": {"config": {"reason": "it was right after all", "to": second.name[:6]}}}}
+    result = job.execute_in_process(
+        run_config=config, instance=serving.instance, resources={"platform": serving.platform}
+    )
+    assert result.success
+    assert served(serving) == second.name
+    assert serving.platform.registry.champion().reason == "it was right after all"
+
+
+def test_a_rollback_that_was_cut_short_is_finished(serving: World, tmp_path: Path) -> None:
+    first = serving.platform.registry.champion().model
+    second = another(serving, tmp_path)
+    assert serving.make("image", "staging", "deployment").success
+    # Killed between the change of champion and the service.
+    serving.platform.registry.rollback(actor="Ada", reason="a reason", check=lambda _: None)
+    assert served(serving) == second.name
+    assert roll_back(serving.platform, actor="Ada", reason="a reason").promotion.model == first
+    assert served(serving) == first.name
+    assert [one.action for one in serving.platform.registry.history()] == ["promote", "promote", "rollback"]
+
+
+def test_where_nothing_was_rolled_out_only_the_champion_changes(world: World, tmp_path: Path) -> None:
+    assert world.make("champion").success
+    first = world.platform.registry.champion().model
+    another(world, tmp_path)
+    rolled = roll_back(world.platform, actor="Ada", reason="a reason")
+    assert (rolled.promotion.model, rolled.deployment) == (first, None)
 
 
 def test_proposals_of_a_month_that_was_learned_from_are_not_judged(world: World) -> None:

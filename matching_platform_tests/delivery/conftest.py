@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from matching_platform.delivery.packing import build_bento
+from matching_platform.delivery.serving.place import Release
 from matching_platform.delivery.serving.rollout import Rollout
 from matching_platform.learning.examples import label_month
 from matching_platform.learning.training import TrainingSettings, train
@@ -43,8 +44,8 @@ def bento(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def url(bento: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Where the model is served, rolled out as it would be."""
-    rollout = Rollout(tmp_path_factory.mktemp("rollout"), free_port())
+    rollout = Rollout("production", tmp_path_factory.mktemp("rollout"), free_port())
     try:
-        yield rollout.deploy(bento).url
+        yield rollout.deploy(Release(VERSION, bento)).url
     finally:
         rollout.stop()

@@ -1,4 +1,6 @@
 import json
+import socket
+import time
 from pathlib import Path
 from typing import Any
 
@@ -6,13 +8,14 @@ import httpx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from prometheus_client.parser import text_string_to_metric_families
 
-from matching_platform.delivery.acceptance import MALFORMED, accept
+from matching_platform.delivery.acceptance.server import gauge
 from matching_platform.delivery.probe import REQUEST, differences
+from matching_platform.delivery.serving.front import SERVED_BY
 from matching_platform.ledger.schema import PROPOSALS
 from matching_platform.ledger.wire import to_rows
-from matching_platform.matching.matcher import Matcher
-from matching_platform_tests.delivery.parts import VERSION, Batch, free_port
+from matching_platform_tests.delivery.parts import VERSION, Batch
 
 
 @pytest.fixture(scope="module")
@@ -45,29 +48,6 @@ def test_probes_are_answered(client: httpx.Client, path: str) -> None:
 def test_the_model_tells_what_it_is(client: httpx.Client, model: Path) -> None:
     card = json.loads((model / "card.json").read_text())
     assert client.get("/model").json() == {**card, "version": VERSION}
-
-
-def test_it_answers_as_the_model_does(url: str, model: Path, batch: Batch) -> None:
-    result = accept(url, model, batch.transfers, batch.invoices, requests=5)
-    assert result.problems == ()
-    assert result.accepted
-    assert 0 < result.p50 <= result.p95 <= result.p99
-
-
-def test_acceptance_finds_another_model(url: str, model: Path, batch: Batch, tmp_path: Path) -> None:
-    other, matcher = tmp_path / "model", Matcher.load(model)
-    matcher.auto_from = -1.0
-    matcher.save(other)
-    result = accept(url, other, batch.transfers, batch.invoices, requests=1)
-    assert not result.accepted
-    assert all(problem.startswith("transfer ") for problem in result.problems)
-
-
-def test_a_service_that_is_not_there_is_a_problem(model: Path, batch: Batch) -> None:
-    result = accept(f"http://127.0.0.1:{free_port()}", model, batch.transfers, batch.invoices)
-    assert not result.accepted
-    assert result.requests == 0
-    assert "does not answer" in result.problems[0]
 
 
 def test_a_proposal_has_the_columns_of_the_contract(client: httpx.Client) -> None:
@@ -109,16 +89,42 @@ def test_without_invoices_nothing_is_settled(client: httpx.Client) -> None:
     assert {row["decision"] for row in match(client, {**request(), "invoices": []})} == {"none"}
 
 
-@pytest.mark.parametrize("body", MALFORMED.values(), ids=MALFORMED)
-def test_a_malformed_body_is_refused(client: httpx.Client, body: Any) -> None:
-    response = client.post("/match", content=body if isinstance(body, bytes) else json.dumps(body))
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b"\xff", b"[" * 100_000, b"1" * 5000, b'{"transfers": NaN}', b"null", b"3"]
+)
+def test_what_is_hardly_json_is_refused(client: httpx.Client, body: bytes) -> None:
+    response = client.post("/match", content=body)
     assert response.status_code == 400
     assert response.json()["error"]
 
 
-@pytest.mark.parametrize("body", [b"", b"\xff", b"[" * 100_000, b"1" * 5000, b'{"transfers": NaN}', b"null", b"3"])
-def test_what_is_hardly_json_is_refused(client: httpx.Client, body: bytes) -> None:
-    assert client.post("/match", content=body).status_code == 400
+@pytest.mark.parametrize("told", [True, False], ids=["its size is told", "in chunks"])
+def test_a_body_that_is_too_large_is_refused(client: httpx.Client, told: bool) -> None:
+    chunk, chunks = b" " * 2**20, 65
+    response = client.post("/match", content=chunk * chunks if told else (chunk for _ in range(chunks)))
+    assert response.status_code == 413
+    assert response.json()["error"] == "the body is larger than 64 MiB; send fewer rows at a time"
+    assert match(client, request())
+
+
+def test_a_client_that_goes_away_is_no_error_of_ours(client: httpx.Client) -> None:
+    host, port = client.get("/model").headers[SERVED_BY].split(":")
+    before = answered(client)
+    with socket.create_connection((host, int(port))) as gone:
+        gone.sendall(b'POST /match HTTP/1.1\r\nHost: test\r\nContent-Length: 1000\r\n\r\n{"transfers"')
+    deadline = time.monotonic() + 10
+    while answered(client) == before and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert answered(client) == {**before, "400": before.get("400", 0) + 1}
+
+
+def answered(client: httpx.Client) -> dict[str, float]:
+    """How many requests of /match were answered with which status."""
+    families = text_string_to_metric_families(client.get("/metrics").text)
+    samples = (sample for family in families for sample in family.samples)
+    name, of = "bentoml_service_request_total", {"endpoint": "/match"}
+    found = (one for one in samples if one.name == name and of.items() <= one.labels.items())
+    return {one.labels["http_response_code"]: one.value for one in found}
 
 
 WRONG = [
@@ -170,6 +176,15 @@ def test_a_wrong_value_is_refused_with_table_row_and_column(
 @pytest.mark.parametrize(("method", "path", "status"), [("GET", "/match", 405), ("GET", "/nothing", 404)])
 def test_other_requests_are_refused(client: httpx.Client, method: str, path: str, status: int) -> None:
     assert client.request(method, path).status_code == status
+
+
+def test_memory_and_start_are_told(client: httpx.Client) -> None:
+    match(client, request())
+    memory, peak, start = (
+        gauge(client, f"matching_{name}") for name in ("memory_bytes", "peak_memory_bytes", "start_time_seconds")
+    )
+    assert 1e8 < memory <= peak * 1.05 < 1e10
+    assert time.time() - 3600 < start < time.time()
 
 
 def test_decisions_are_counted(client: httpx.Client) -> None:

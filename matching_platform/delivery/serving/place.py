@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from pydantic.dataclasses import dataclass as checked
+
 from matching_platform.delivery.images.image import Image
 
 # Given the URL of a server, the problems it has; none, and it may have the traffic.
@@ -26,13 +28,30 @@ class Release:
 
 @dataclass(frozen=True)
 class Deployment:
-    """What answers at `url`; `changed` is False where it did so already."""
+    """What answers at `url`; `changed` is False where it did so already, `steps` tells what was seen on the way."""
 
     place: str
     model: str
     digest: str | None
     url: str
     changed: bool
+    steps: tuple[str, ...] = ()
+
+
+@checked(frozen=True)
+class Reading:
+    """How many matchings the server in force was asked for, and how many it failed, since the front counts it."""
+
+    front: str
+    server: str | None
+    requests: int
+    errors: int
+
+    def since(self, earlier: "Reading | None") -> tuple[int, int]:
+        """Requests and errors since `earlier`; where the front or the server is another by now, all of them."""
+        if earlier is None or (earlier.front, earlier.server) != (self.front, self.server):
+            return self.requests, self.errors
+        return self.requests - earlier.requests, self.errors - earlier.errors
 
 
 class Place(Protocol):
@@ -54,6 +73,10 @@ class Place(Protocol):
 
     def serving(self) -> str | None:
         """The model that answers now; None where none does."""
+        ...
+
+    def traffic(self) -> Reading:
+        """What the servers in force were asked for and failed, so far; RolloutError where nobody tells."""
         ...
 
     def terminate(self) -> None:

@@ -1,7 +1,8 @@
 """A new version takes over without a lost request, on this machine.
 
-The new server is started beside the old one and checked; one line on the deployment record moves the traffic; then the
-old one is stopped, when it has answered what it was asked. Whatever was killed on the way, the next call puts right.
+The new server is started beside the old one and checked; entries on the deployment record move the traffic, at once or
+step by step; then the old one is stopped, when it has answered what it was asked. Whatever was killed on the way, the
+next call puts right.
 """
 
 import os
@@ -9,60 +10,43 @@ import shutil
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import httpx
 import psutil
 from filelock import FileLock
-from pydantic import TypeAdapter
 
-from matching_platform.delivery import probe
+from matching_platform.delivery.images.image import Image
 from matching_platform.delivery.probe import Probe
-from matching_platform.delivery.serving import processes
+from matching_platform.delivery.serving import checks, processes, traffic
 from matching_platform.delivery.serving.front import ANSWER_SECONDS, HOST, SERVED_BY, deployments
-
-# Given the URL of a server, the problems it has; none, and it may have the traffic.
-Accept = Callable[[str], Sequence[str]]
+from matching_platform.delivery.serving.place import Accept, Deployment, Reading, Release, RolloutError
+from matching_platform.delivery.serving.servers import FRONT, PROCESSES, Server, Servers, home_of, log_of
+from matching_platform.delivery.serving.steps import AT_ONCE, Seen, Step, Steps, seen
 
 START_SECONDS: Final = 90.0
 # A server that failed has no request to finish.
 _FAILED_GRACE_SECONDS: Final = 1.0
+# More than the service lets a request take.
+_GRACE_SECONDS: Final = ANSWER_SECONDS + 10
 _POLL_SECONDS: Final = 0.1
+_OBSERVE_SECONDS: Final = 0.5
 _LOG_TAIL: Final = 2000
 _WORKER: Final = "_bentoml_impl.worker.service"
-_CARD: Final = TypeAdapter(dict[str, Any])
-# Of another server, perhaps the one we run in.
-_NOT_INHERITED: Final = frozenset(
-    ("MATCHING_PLATFORM_MODEL", "PROMETHEUS_MULTIPROC_DIR", "BENTOML_PORT", "BENTOML_HOST")
-)
-
-
-class RolloutError(RuntimeError):
-    """The version was not rolled out; what served before serves on. The message says why."""
-
-
-@dataclass(frozen=True)
-class Deployment:
-    """What answers at `url`; `changed` is False where it did so already."""
-
-    version: str
-    bento: Path
-    address: str
-    url: str
-    changed: bool
 
 
 @dataclass(frozen=True)
 class Status:
-    """What the record says should serve, and whether its process and the front run; `strays` should not be there."""
+    """What the record says should serve, and whether its server and the front run; `strays` should not be there."""
 
     url: str
-    version: str | None
+    model: str | None
     bento: Path | None
+    image: Image | None
     address: str | None
     server: bool
     front: bool
@@ -70,120 +54,199 @@ class Status:
 
 
 class Rollout:
-    """What is deployed from `folder`, which holds record and logs, at `http://127.0.0.1:<port>`."""
+    """A place on this machine: what is deployed from `folder`, which holds record and logs, at `http://127.0.0.1:<port>`.
 
-    def __init__(self, folder: Path, port: int) -> None:
+    Where the kind of server is to be another, `stop` comes first.
+    """
+
+    def __init__(
+        self, name: str, folder: Path, port: int, servers: Servers = PROCESSES, steps: Steps = AT_ONCE
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.folder, self.port, self.url = folder, port, f"http://{HOST}:{port}"
+        self.name, self.folder, self.port, self.url = name, folder, port, f"http://{HOST}:{port}"
         self.record = deployments(folder)
-        self._front = f"front:{port}"
+        self._servers, self._steps = servers, steps
+        self._front = f"{FRONT}{port}"
         self._lock = FileLock(folder / "lock")
 
-    def deploy(self, bento: Path, accept: Accept | None = None) -> Deployment:
-        """Makes the bento at `bento` serve; changes nothing where it does.
+    def deploy(self, release: Release, accept: Accept | None = None) -> Deployment:
+        """Makes `release` serve; changes nothing where it does.
 
         Before it gets traffic, a new server must come up, name its version, answer the packed probe as its model did
-        when packed, and have no problems that `accept` finds. Otherwise RolloutError, and the old one serves on.
+        when packed, and have no problems that `accept` finds. Then it passes the steps, where another one serves.
+        Otherwise RolloutError, and the old one serves on.
         """
-        bento = bento.resolve()
-        try:
-            wanted = probe.read(bento)
-        except (OSError, ValueError, TypeError) as error:
-            raise RolloutError(f"{bento} is no bento of ours; pack the model again ({error})") from error
+        release = self._servers.served(release)
+        wanted = checks.packed(release)
         with self._lock:
             self._check_port()
+            self._settle()
             self._sweep()
-            if address := self._serving(bento, wanted):
-                return Deployment(wanted.version, bento, address, self.url, changed=self._ensure_front())
-            address = self._start_checked(bento, wanted, accept)
-            self._ensure_front()
-            self.record.append({"version": wanted.version, "bento": str(bento), "address": address})
+            if self._serves(release, wanted):
+                return self._deployment(release, changed=self._ensure_front())
+            server = self._start_checked(release, wanted, accept)
+            told = self._take_over(server)
+            self.record.append(_entry(release, server.address))
             self._sweep()
-            with _answering(self.url):
-                served_by = _get(f"{self.url}/readyz").headers.get(SERVED_BY)
-            if served_by != address:
-                raise RolloutError(f"{self.url} does not lead to {address}, though the record does; deploy again")
-        return Deployment(wanted.version, bento, address, self.url, changed=True)
+            with checks.answering(self.url):
+                served_by = checks.get(f"{self.url}/readyz").headers.get(SERVED_BY)
+            if served_by != server.address:
+                raise RolloutError(
+                    f"{self.url} does not lead to {server.address}, though the record does; deploy again"
+                )
+        return self._deployment(release, changed=True, steps=told)
 
     def resume(self) -> Deployment:
         """What was deployed last serves again, after a reboot say; RolloutError where nothing ever was."""
-        last = self.record.last()
+        last = self._last()
         if last is None:
             raise RolloutError(f"nothing was ever deployed from {self.folder}")
-        return self.deploy(Path(last.payload["bento"]))
+        return self.deploy(_release(last))
+
+    def serving(self) -> str | None:
+        """The model that answers now; None where none does."""
+        return checks.serving(self.url)
+
+    def traffic(self) -> Reading:
+        """See Place."""
+        return traffic.read(self.url)
+
+    def terminate(self) -> None:
+        """Ends the server in force, when it has answered what it was asked; the front has none then until the next call."""
+        with self._lock:
+            last = self._last()
+            server = self._server(last["address"]) if last else None
+            if server is None:
+                raise RolloutError(f"nothing serves at {self.url} that could end; deploy first")
+            server.stop(_GRACE_SECONDS)
 
     def stop(self) -> None:
         """Ends front and servers; the record stays, so `resume` is the way back."""
         with self._lock:
-            processes.stop((process for _, process in processes.find(self.folder)), ANSWER_SECONDS)
+            processes.stop((process for _, process in processes.find(self.folder)), _GRACE_SECONDS)
+            for server in self._servers.find(self.folder):
+                server.stop(_GRACE_SECONDS)
 
     def status(self) -> Status:
-        last = self.record.last()
-        payload = last.payload if last else {}
-        roles = [role for role, _ in processes.find(self.folder)]
+        last = self._last()
+        release = _release(last) if last else None
+        address = last["address"] if last else None
+        running = self._running()
         return Status(
             url=self.url,
-            version=payload.get("version"),
-            bento=Path(payload["bento"]) if payload else None,
-            address=payload.get("address"),
-            server=payload.get("address") in roles,
-            front=self._front in roles,
-            strays=len([role for role in roles if role not in self._wanted_roles()]),
+            model=release.model if release else None,
+            bento=release.bento if release else None,
+            image=release.image if release else None,
+            address=address,
+            server=address in running,
+            front=self._front in running,
+            strays=len(running - self._wanted()),
         )
 
-    def _wanted_roles(self) -> set[str]:
+    def _last(self) -> dict[str, Any] | None:
+        """What the record names."""
         last = self.record.last()
-        return {self._front, last.payload["address"]} if last else {self._front}
+        return last.payload if last else None
+
+    def _running(self) -> set[str]:
+        """The addresses of servers, and the roles of fronts, that belong to the folder."""
+        return {
+            *(role for role, _ in processes.find(self.folder)),
+            *(server.address for server in self._servers.find(self.folder)),
+        }
+
+    def _wanted(self) -> set[str]:
+        last = self._last() or {}
+        named = (last, last.get("challenger") or {})
+        return {self._front, *(one["address"] for one in named if one)}
+
+    def _settle(self) -> None:
+        """Takes the traffic from the challenger of a rollout that was killed: nobody watches over it any more."""
+        last = self._last()
+        if last and last.get("challenger"):
+            self.record.append({**last, "challenger": None})
 
     def _sweep(self) -> None:
         """Stops what the record does not name: old servers, and those of a rollout that was killed."""
-        wanted = self._wanted_roles()
+        wanted = self._wanted()
         strays = [process for role, process in processes.find(self.folder) if role not in wanted]
-        processes.stop(strays, ANSWER_SECONDS)
+        processes.stop(strays, _GRACE_SECONDS)
+        for server in self._servers.find(self.folder):
+            if server.address not in wanted:
+                server.stop(_GRACE_SECONDS)
+        homes = {home_of(self.folder, address) for address in wanted}
         for place in self.folder.glob("servers/*"):
-            if place.name not in wanted:
+            if place not in homes:
                 shutil.rmtree(place)
 
-    def _serving(self, bento: Path, wanted: Probe) -> str | None:
-        """The address where the bento serves already and well."""
-        last = self.record.last()
-        if last is None or last.payload["bento"] != str(bento) or last.payload["version"] != wanted.version:
-            return None
-        address = str(last.payload["address"])
-        server = self._process(address)
+    def _serves(self, release: Release, wanted: Probe) -> bool:
+        """Whether the release serves already and well."""
+        last = self._last()
+        if last is None or _release(last) != release:
+            return False
+        server = self._server(last["address"])
         if server is None:
-            return None
+            return False
         try:
-            _check(f"http://{address}", wanted)
+            checks.check(f"http://{server.address}", wanted)
         except RolloutError:
-            processes.stop([server], _FAILED_GRACE_SECONDS)
-            return None
-        return address
+            server.stop(_FAILED_GRACE_SECONDS)
+            return False
+        return True
 
-    def _start_checked(self, bento: Path, wanted: Probe, accept: Accept | None) -> str:
+    def _start_checked(self, release: Release, wanted: Probe, accept: Accept | None) -> Server:
         address = f"{HOST}:{_free_port()}"
-        place = self.folder / "servers" / address
-        place.mkdir(parents=True)
-        log = place / "server.log"
-        server = processes.start(_serve(bento, address), self.folder, address, log, _environment(place))
-        try:
-            _await_ready(server, address, log)
-            _check(f"http://{address}", wanted)
-            with _answering(address):
+        log = log_of(self.folder, address)
+        log.parent.mkdir(parents=True)
+        server = self._servers.start(release, address, self.folder)
+        with _stopped_on_failure(server):
+            _await_ready(server, log)
+            checks.check(f"http://{address}", wanted)
+            with checks.answering(address):
                 problems = accept(f"http://{address}") if accept else ()
             if problems:
-                raise RolloutError(f"{bento} is not accepted: {'; '.join(problems)}")
-        except BaseException:
-            processes.stop([server], _FAILED_GRACE_SECONDS)
-            raise
-        return address
+                raise RolloutError(f"{release.model} is not accepted: {'; '.join(problems)}")
+        return server
+
+    def _take_over(self, server: Server) -> tuple[str, ...]:
+        """Leads the traffic to the new server step by step, and tells what was seen; at once where no other serves."""
+        with _stopped_on_failure(server):
+            self._ensure_front()
+            last = self._last()
+            if last is None or self._server(last["address"]) is None:
+                return ()
+            try:
+                return tuple(str(self._step(step, last, server)) for step in self._steps.steps())
+            except BaseException:
+                self.record.append({**last, "challenger": None})
+                raise
+
+    def _step(self, step: Step, good: Mapping[str, Any], server: Server) -> Seen:
+        """One step, in which the good server stands by; RolloutError where a limit is passed."""
+        before = traffic.observe(self.url).servers.get(server.address)
+        self.record.append({**good, "challenger": asdict(step.challenger(server.address))})
+        until = time.monotonic() + step.seconds
+        while True:
+            time.sleep(max(0.0, min(_OBSERVE_SECONDS, until - time.monotonic())))
+            servers = traffic.observe(self.url).servers
+            found = seen(step, before, servers.get(server.address), servers.get(good["address"]))
+            ended = time.monotonic() >= until
+            if problems := found.problems(self._steps) if ended else found.failing(self._steps):
+                raise RolloutError(f"the new server did not pass the step '{step.name}': {'; '.join(problems)}")
+            if ended:
+                return found
+
+    def _deployment(self, release: Release, *, changed: bool, steps: tuple[str, ...] = ()) -> Deployment:
+        digest = release.image.digest if release.image else None
+        return Deployment(self.name, release.model, digest, self.url, changed, steps)
 
     def _ensure_front(self) -> bool:
         """Whether it had to be started."""
         if self._process(self._front):
             return False
         log = self.folder / "front.log"
-        command = [sys.executable, "-m", "matching_platform.delivery.serving.front", str(self.folder), str(self.port)]
+        module = "matching_platform.delivery.serving.front"
+        command = [sys.executable, "-m", module, str(self.folder), "--port", str(self.port)]
         front = processes.start(command, self.folder, self._front, log, os.environ)
         _wait_for(lambda: not _is_free(self.port), front, "the front", log)
         return True
@@ -192,77 +255,66 @@ class Rollout:
         if not self._process(self._front) and not _is_free(self.port):
             raise RolloutError(f"another program listens on port {self.port}; stop it, or choose another port")
 
+    def _server(self, address: str) -> Server | None:
+        """The server at `address` where it runs."""
+        found = (server for server in self._servers.find(self.folder) if server.address == address)
+        return next((server for server in found if server.process and processes.alive(server.process)), None)
+
     def _process(self, role: str) -> psutil.Process | None:
         return next((process for found, process in processes.find(self.folder) if found == role), None)
 
 
-def _serve(bento: Path, address: str) -> list[str]:
-    host, port = address.split(":")
-    return [sys.executable, "-m", "bentoml", "serve", str(bento), "--host", host, "--port", port]
+def _entry(release: Release, address: str) -> dict[str, Any]:
+    """A line of the record, which is what the front reads as well."""
+    return {
+        "version": release.model,
+        "bento": str(release.bento),
+        "image": asdict(release.image) if release.image else None,
+        "address": address,
+        "challenger": None,
+    }
 
 
-def _environment(place: Path) -> dict[str, str]:
-    inherited = {name: value for name, value in os.environ.items() if name not in _NOT_INHERITED}
-    own = {"BENTOML_HOME": str(place), "BENTOML_DO_NOT_TRACK": "true"}
-    # A stored bento is a version, which never changes: not by compiled files either.
-    return {**inherited, **own, "PYTHONDONTWRITEBYTECODE": "1"}
+def _release(entry: Mapping[str, Any]) -> Release:
+    image = entry.get("image")
+    return Release(entry["version"], Path(entry["bento"]), Image(**image) if image else None)
 
 
-def _await_ready(server: psutil.Process, address: str, log: Path) -> None:
+def _await_ready(server: Server, log: Path) -> None:
     worker: psutil.Process | None = None
 
     def ready() -> bool:
         nonlocal worker
-        worker = worker or processes.child(server, _WORKER)
+        worker = worker or (processes.child(server.process, _WORKER) if server.process else None)
         if worker and not processes.alive(worker):
             # Its supervisor would start it again and again.
             raise RolloutError(f"the server does not come up: {_tail(log)}")
         try:
-            return _get(f"http://{address}/readyz", seconds=1.0).is_success
+            return checks.get(f"http://{server.address}/readyz", seconds=1.0).is_success
         except httpx.HTTPError:
             return False
 
-    _wait_for(ready, server, "the server", log)
-
-
-def _check(url: str, wanted: Probe) -> None:
-    """RolloutError where the server at `url` is not ready, serves another version, or answers otherwise than packed."""
-    with _answering(url):
-        _get(f"{url}/readyz").raise_for_status()
-        version = _CARD.validate_json(_get(f"{url}/model").raise_for_status().content).get("version")
-    if version != wanted.version:
-        raise RolloutError(f"{url} serves {version}, not {wanted.version}")
-    with _answering(url):
-        answer = httpx.post(f"{url}/match", json=wanted.request, timeout=ANSWER_SECONDS, trust_env=False)
-    if answer.status_code != httpx.codes.OK:
-        raise RolloutError(f"{url}/match answers {answer.status_code} to the packed request: {answer.text}")
-    with _answering(url):
-        given = probe.given(answer.content)
-    if different := probe.differences(wanted.proposals, given):
-        raise RolloutError(f"{url} does not answer as the packed model did: {'; '.join(different)}")
+    _wait_for(ready, server.process, "the server", log)
 
 
 @contextmanager
-def _answering(url: str) -> Iterator[None]:
-    """RolloutError where what is asked within does not come, or not as the JSON that it should be."""
+def _stopped_on_failure(server: Server) -> Iterator[None]:
+    """Whatever goes wrong within, the server does not outlive it."""
     try:
         yield
-    except (httpx.HTTPError, ValueError) as error:
-        raise RolloutError(f"{url} does not answer as it must: {error!r}") from error
+    except BaseException:
+        server.stop(_FAILED_GRACE_SECONDS)
+        raise
 
 
-def _wait_for(holds: Callable[[], bool], process: psutil.Process, name: str, log: Path) -> None:
+def _wait_for(holds: Callable[[], bool], process: psutil.Process | None, name: str, log: Path) -> None:
     deadline = time.monotonic() + START_SECONDS
     while not holds():
-        if not processes.alive(process):
+        if process is None or not processes.alive(process):
             raise RolloutError(f"{name} does not come up: {_tail(log)}")
         if time.monotonic() > deadline:
             raise RolloutError(f"{name} was not ready after {START_SECONDS:.0f} s; see {log}")
         time.sleep(_POLL_SECONDS)
-
-
-def _get(url: str, seconds: float = 10.0) -> httpx.Response:
-    return httpx.get(url, timeout=seconds, trust_env=False)
 
 
 def _tail(log: Path) -> str:

@@ -1,79 +1,28 @@
 """Real processes throughout. Most servers are light ones, which answer the packed probe and come up in a second."""
 
-import json
 import shutil
 import socket
 import subprocess
 import sys
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import psutil
 import pytest
 
-from matching_platform.delivery import probe
 from matching_platform.delivery.serving import processes
 from matching_platform.delivery.serving import rollout as rollout_module
 from matching_platform.delivery.serving.front import SERVED_BY
-from matching_platform.delivery.serving.rollout import Rollout, RolloutError
+from matching_platform.delivery.serving.place import Release, RolloutError
+from matching_platform.delivery.serving.rollout import Rollout
 from matching_platform_tests.delivery.parts import VERSION, free_port
-
-# Makes a light bento of a version, perhaps with faults.
-Make = Callable[..., Path]
-
-LIGHT_SERVICE = """
-import json, time
-from pathlib import Path
-import bentoml
-from starlette.applications import Starlette
-from starlette.responses import JSONResponse
-from starlette.routing import Route
-
-PROBE = json.loads((Path(__file__).parent / "probe.json").read_text())
-
-def match(request):
-    time.sleep({seconds})
-    return JSONResponse({{"model": PROBE["version"], "proposals": {proposals}}})
-
-def model(request):
-    return JSONResponse({{"version": {version}}})
-
-@bentoml.asgi_app(Starlette(routes=[Route("/match", match, methods=["POST"]), Route("/model", model)]))
-@bentoml.service(name="matching-platform")
-class MatchingService:
-    def __init__(self):
-        {start}
-"""
-
-
-@pytest.fixture(scope="session")
-def light(bento: Path, tmp_path_factory: pytest.TempPathFactory) -> Make:
-    """Makes bentos that differ from the real one in their service and version."""
-
-    def make(
-        version: str,
-        *,
-        seconds: float = 0.0,
-        proposals: str = 'PROBE["proposals"]',
-        named: str = 'PROBE["version"]',
-        start: str = "pass",
-    ) -> Path:
-        path = tmp_path_factory.mktemp("light") / version
-        shutil.copytree(bento, path)
-        service = LIGHT_SERVICE.format(seconds=seconds, proposals=proposals, version=named, start=start)
-        (path / "src" / "service.py").write_text(service)
-        packed = json.loads((path / "src" / probe.FILE).read_text())
-        (path / "src" / probe.FILE).write_text(json.dumps({**packed, "version": version}))
-        return path
-
-    return make
+from matching_platform_tests.delivery.serving.light import Make, served, traffic
 
 
 @pytest.fixture
 def rollout(tmp_path: Path) -> Iterator[Rollout]:
-    rollout = Rollout(tmp_path / "rollout", free_port())
+    rollout = Rollout("production", tmp_path / "rollout", free_port())
     try:
         yield rollout
     finally:
@@ -83,7 +32,7 @@ def rollout(tmp_path: Path) -> Iterator[Rollout]:
 @pytest.fixture(scope="module")
 def serving(light: Make, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rollout]:
     """A rollout on which `one` serves; tests that use it leave it so."""
-    rollout = Rollout(tmp_path_factory.mktemp("serving"), free_port())
+    rollout = Rollout("production", tmp_path_factory.mktemp("serving"), free_port())
     try:
         rollout.deploy(light("one"))
         yield rollout
@@ -91,9 +40,9 @@ def serving(light: Make, tmp_path_factory: pytest.TempPathFactory) -> Iterator[R
         rollout.stop()
 
 
-def served(rollout: Rollout) -> str:
-    response = httpx.get(f"{rollout.url}/model", trust_env=False).raise_for_status()
-    return str(response.json()["version"])
+def in_force(rollout: Rollout) -> Release:
+    status = rollout.status()
+    return Release(status.model, status.bento, status.image)
 
 
 def kill(rollout: Rollout, role: str) -> None:
@@ -107,10 +56,10 @@ def kill(rollout: Rollout, role: str) -> None:
 
 def test_deploying_what_serves_changes_nothing(serving: Rollout) -> None:
     status, entries = serving.status(), serving.record.entries()
-    assert (status.version, status.server, status.front, status.strays) == ("one", True, True, 0)
-    again = serving.deploy(status.bento)
+    assert (status.model, status.server, status.front, status.strays) == ("one", True, True, 0)
+    again = serving.deploy(in_force(serving))
     assert not again.changed
-    assert again.address == status.address
+    assert (again.place, again.model, again.url, again.digest) == ("production", "one", serving.url, None)
     assert serving.status() == status
     assert serving.record.entries() == entries
 
@@ -135,7 +84,7 @@ def test_a_server_that_fails_its_check_gets_no_traffic(
     with pytest.raises(RolloutError, match=message):
         serving.deploy(light("broken", **fault))
     assert serving.status() == before
-    assert served(serving) == "one"
+    assert served(serving.url) == "one"
 
 
 def test_a_server_that_never_gets_ready_is_given_up(
@@ -145,7 +94,7 @@ def test_a_server_that_never_gets_ready_is_given_up(
     with pytest.raises(RolloutError, match="was not ready after 4 s"):
         serving.deploy(light("hangs", start="time.sleep(600)"))
     assert serving.status().strays == 0
-    assert served(serving) == "one"
+    assert served(serving.url) == "one"
 
 
 def test_a_server_that_is_not_accepted_gets_no_traffic(serving: Rollout, light: Make) -> None:
@@ -158,7 +107,7 @@ def test_a_server_that_is_not_accepted_gets_no_traffic(serving: Rollout, light: 
     with pytest.raises(RolloutError, match="too slow"):
         serving.deploy(light("slow"), accept=refuse)
     assert asked == ["slow"]
-    assert served(serving) == "one"
+    assert served(serving.url) == "one"
 
 
 def test_a_server_that_cannot_be_asked_gets_no_traffic(serving: Rollout, light: Make) -> None:
@@ -167,12 +116,12 @@ def test_a_server_that_cannot_be_asked_gets_no_traffic(serving: Rollout, light: 
 
     with pytest.raises(RolloutError, match="no answer in time"):
         serving.deploy(light("silent"), accept=ask)
-    assert served(serving) == "one"
+    assert served(serving.url) == "one"
 
 
 def test_a_folder_that_is_no_bento_is_refused(serving: Rollout, tmp_path: Path) -> None:
     with pytest.raises(RolloutError, match="no bento of ours"):
-        serving.deploy(tmp_path)
+        serving.deploy(Release("one", tmp_path))
 
 
 def test_a_corrupt_model_gets_no_traffic(serving: Rollout, bento: Path, tmp_path: Path) -> None:
@@ -181,8 +130,8 @@ def test_a_corrupt_model_gets_no_traffic(serving: Rollout, bento: Path, tmp_path
     weights = corrupt / "src" / "model" / "weights.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
     with pytest.raises(RolloutError, match="not as it was saved"):
-        serving.deploy(corrupt)
-    assert served(serving) == "one"
+        serving.deploy(Release(VERSION, corrupt))
+    assert served(serving.url) == "one"
 
 
 def test_the_real_service_is_rolled_out_and_its_bento_stays_as_it_was(url: str, bento: Path) -> None:
@@ -194,23 +143,14 @@ def test_the_real_service_is_rolled_out_and_its_bento_stays_as_it_was(url: str, 
 
 def test_a_switch_loses_no_request(rollout: Rollout, light: Make) -> None:
     rollout.deploy(light("old", seconds=0.2))
-    answers, done = [], threading.Event()
-
-    def ask() -> None:
-        with httpx.Client(base_url=rollout.url, timeout=60, trust_env=False) as client:
-            while not done.is_set():
-                answers.append(client.post("/match", json=probe.REQUEST))
-
-    clients = [threading.Thread(target=ask) for _ in range(3)]
-    for client in clients:
-        client.start()
-    rollout.deploy(light("new", seconds=0.2))
-    done.set()
-    for client in clients:
-        client.join()
-    assert {answer.status_code for answer in answers} == {200}
-    assert {answer.json()["model"] for answer in answers[:1]} == {"old"}
-    assert served(rollout) == "new"
+    with traffic(rollout.url) as live:
+        live.await_more(1)
+        rollout.deploy(light("new", seconds=0.2))
+        live.await_more(3)
+    assert live.statuses == {200}
+    assert live.asked[0].model == "old"
+    assert live.models == {"old", "new"}
+    assert rollout.serving() == served(rollout.url) == "new"
     assert rollout.status().strays == 0
     assert len(list((rollout.folder / "servers").iterdir())) == 1
 
@@ -220,8 +160,8 @@ def test_what_was_killed_is_put_right(serving: Rollout, role: str) -> None:
     status = serving.status()
     kill(serving, f"front:{serving.port}" if role == "front" else status.address)
     assert not getattr(serving.status(), role)
-    assert serving.deploy(status.bento).changed
-    assert served(serving) == "one"
+    assert serving.deploy(in_force(serving)).changed
+    assert served(serving.url) == "one"
     healed = serving.status()
     assert (healed.server, healed.front, healed.strays) == (True, True, 0)
 
@@ -229,28 +169,29 @@ def test_what_was_killed_is_put_right(serving: Rollout, role: str) -> None:
 def test_the_server_of_a_killed_rollout_is_stopped(serving: Rollout, light: Make) -> None:
     script = (
         "import sys, os, signal; from pathlib import Path; from matching_platform.delivery.serving.rollout import Rollout;"
+        "from matching_platform.delivery.serving.place import Release;"
         "die = lambda url: os.kill(os.getpid(), signal.SIGKILL);"
-        "Rollout(Path(sys.argv[1]), int(sys.argv[2])).deploy(Path(sys.argv[3]), accept=die)"
+        "Rollout('production', Path(sys.argv[1]), int(sys.argv[2])).deploy(Release('orphan', Path(sys.argv[3])), accept=die)"
     )
-    command = [sys.executable, "-c", script, str(serving.folder), str(serving.port), str(light("orphan"))]
+    command = [sys.executable, "-c", script, str(serving.folder), str(serving.port), str(light("orphan").bento)]
     assert subprocess.run(command, check=False).returncode < 0
     assert serving.status().strays == 1
-    assert served(serving) == "one"
-    assert not serving.deploy(serving.status().bento).changed
+    assert served(serving.url) == "one"
+    assert not serving.deploy(in_force(serving)).changed
     assert serving.status().strays == 0
 
 
 def test_what_was_stopped_resumes(serving: Rollout) -> None:
     serving.stop()
     status = serving.status()
-    assert (status.version, status.server, status.front) == ("one", False, False)
-    assert serving.resume().version == "one"
-    assert served(serving) == "one"
+    assert (status.model, status.server, status.front) == ("one", False, False)
+    assert serving.resume().model == "one"
+    assert served(serving.url) == "one"
 
 
 def test_a_port_that_is_taken_is_told_before_anything_changes(tmp_path: Path, light: Make) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
-        rollout = Rollout(tmp_path / "rollout", other.getsockname()[1])
+        rollout = Rollout("production", tmp_path / "rollout", other.getsockname()[1])
         with pytest.raises(RolloutError, match="another program listens on port"):
             rollout.deploy(light("one"))
         assert processes.find(rollout.folder) == []
@@ -258,7 +199,7 @@ def test_a_port_that_is_taken_is_told_before_anything_changes(tmp_path: Path, li
 
 
 def test_nothing_deployed_cannot_resume(tmp_path: Path) -> None:
-    rollout = Rollout(tmp_path, free_port())
-    assert rollout.status().version is None
+    rollout = Rollout("production", tmp_path, free_port())
+    assert rollout.status().model is None
     with pytest.raises(RolloutError, match="nothing was ever deployed"):
         rollout.resume()

@@ -1,0 +1,16 @@
+"""The second blessing: does it serve?"""
+
+from matching_platform.delivery.acceptance.examination import CHECKS, SENTENCES, examine
+from matching_platform.delivery.acceptance.limits import Limits
+from matching_platform.delivery.acceptance.record import Acceptance, obstacles, read, write
+
+__all__ = [
+    "CHECKS",
+    "SENTENCES",
+    "Acceptance",
+    "Limits",
+    "examine",
+    "obstacles",
+    "read",
+    "write",
+]

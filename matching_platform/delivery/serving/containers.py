@@ -1,0 +1,131 @@
+"""Servers that are containers of a release's image, pulled by its digest. The engine is asked what runs here."""
+
+import contextlib
+import json
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import psutil
+
+from matching_platform.delivery.serving.place import Release, RolloutError
+from matching_platform.delivery.serving.servers import log_of
+
+# The marks that a container carries.
+_FOLDER: Final = "matching-platform.rollout"
+_ADDRESS: Final = "matching-platform.address"
+_PORT: Final = 3000
+# The user `bentoml` of the image.
+_USER: Final = "1034:1034"
+_PIDS: Final = 512
+_LOG_SIZE: Final = "20mb"
+# A pull takes longest.
+_ENGINE_SECONDS: Final = 600.0
+
+
+@dataclass(frozen=True)
+class Container:
+    """A container that serves, or has ended."""
+
+    engine: str
+    id: str
+    address: str
+    process: psutil.Process | None
+
+    def stop(self, grace: float) -> None:
+        # The engine sends SIGTERM first.
+        limit = grace + _ENGINE_SECONDS
+        _run([self.engine, "rm", "--force", "--ignore", "--time", f"{grace:.0f}", self.id], limit)
+
+
+@dataclass(frozen=True)
+class ContainerServers:
+    """Containers that may use so much `memory` ("2g") and so many `cpus`, and nothing else of this machine.
+
+    They have a network of their own, of which one port is published on the loopback address: with the host's network,
+    which would be as fast, a server could reach all that listens on this machine.
+    """
+
+    memory: str = "2g"
+    cpus: float = 2.0
+    engine: str = "podman"
+
+    def served(self, release: Release) -> Release:
+        if release.image is None:
+            raise RolloutError(f"there is no image of {release.model}; build it first, or serve without containers")
+        return release
+
+    def start(self, release: Release, address: str, folder: Path) -> Container:
+        image = self.served(release).image
+        assert image is not None
+        log = log_of(folder, address)
+        log.touch()
+        command = [self.engine, "run", "--detach", "--quiet", *_trust(image.repository), *self._limits()]
+        command += ["--label", f"{_FOLDER}={folder.resolve()}", "--label", f"{_ADDRESS}={address}"]
+        command += [
+            "--log-driver",
+            "k8s-file",
+            "--log-opt",
+            f"path={log.resolve()}",
+            "--log-opt",
+            f"max-size={_LOG_SIZE}",
+        ]
+        command += ["--publish", f"{address}:{_PORT}", image.reference]
+        try:
+            started = _run(command)
+        except RolloutError:
+            # The engine keeps what it could create and not start.
+            self._remove(folder, address)
+            raise
+        return next(self._found("id", started.strip()))
+
+    def find(self, folder: Path) -> list[Container]:
+        return list(self._found("label", f"{_FOLDER}={folder.resolve()}"))
+
+    def _remove(self, folder: Path, address: str) -> None:
+        for container in self.find(folder):
+            if container.address == address:
+                container.stop(0)
+
+    def _limits(self) -> Iterator[str]:
+        yield from ("--user", _USER, "--cap-drop", "all", "--security-opt", "no-new-privileges")
+        yield from ("--memory", self.memory, "--cpus", f"{self.cpus:g}", "--pids-limit", str(_PIDS))
+        # All that is written lies in memory.
+        yield from ("--read-only", "--read-only-tmpfs=false", "--tmpfs", "/tmp:rw,nosuid,nodev,mode=1777")
+        # The libraries would count the machine's cores.
+        threads = str(max(1, int(self.cpus)))
+        yield from ("--env", f"OMP_NUM_THREADS={threads}", "--env", f"POLARS_MAX_THREADS={threads}")
+
+    def _found(self, what: str, value: str) -> Iterator[Container]:
+        listed = _run([self.engine, "ps", "--all", "--no-trunc", "--filter", f"{what}={value}", "--format", "json"])
+        for found in json.loads(listed):
+            yield Container(self.engine, found["Id"], found["Labels"][_ADDRESS], _process(found))
+
+
+def _process(found: dict[str, Any]) -> psutil.Process | None:
+    """The container's first process, as this machine sees it."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return psutil.Process(found["Pid"]) if found["Pid"] else None
+    return None
+
+
+def _trust(repository: str) -> list[str]:
+    """A registry on this machine speaks plain HTTP."""
+    return ["--tls-verify=false"] if repository.startswith(("127.0.0.1:", "localhost:")) else []
+
+
+def _run(command: list[str], seconds: float = _ENGINE_SECONDS) -> str:
+    engine = command[0]
+    try:
+        result = subprocess.run(command, capture_output=True, text=True, check=True, timeout=seconds)
+    except FileNotFoundError as error:
+        raise RolloutError(f"there is no {engine} here; install it, or serve without containers") from error
+    except subprocess.TimeoutExpired as error:
+        raise RolloutError(
+            f"{engine} {command[1]} took more than {seconds:.0f} s; see whether {engine} is well"
+        ) from error
+    except subprocess.CalledProcessError as error:
+        raise RolloutError(f"{engine} {command[1]} failed: {error.stderr.strip()}") from error
+    return result.stdout
