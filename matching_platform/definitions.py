@@ -10,6 +10,7 @@ from matching_platform.defs import (
     learning,
     messages,
     monitoring,
+    pods,
     promotion,
     proposals,
     raw,
@@ -50,6 +51,5 @@ defs = dg.Definitions(
     schedules=_all("schedules"),
     sensors=_all("sensors"),
     resources={"platform": PLATFORM},
-    # A process for each step would cost seconds, and most steps take less.
-    executor=dg.in_process_executor,
+    executor=pods.executor(),
 )

@@ -308,7 +308,9 @@ class Platform:
         """The bucket of the store, gs://NAME."""
         found = re.match(r"gs://[^/]+", self.store.files.root)
         if found is None:
-            raise NotConfiguredError(f"Cloud Build takes what it builds from Cloud Storage; {PREFIX}STORE lies elsewhere")
+            raise NotConfiguredError(
+                f"Cloud Build takes what it builds from Cloud Storage; {PREFIX}STORE lies elsewhere"
+            )
         return found[0]
 
     @cached_property

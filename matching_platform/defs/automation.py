@@ -10,6 +10,10 @@ Condition = dg.AutomationCondition
 EVERY_MONTH: Final = Condition.eager().without(Condition.in_latest_time_window())
 # The newest month only: a late correction must not train every later model again. See `late_labels`.
 NEWEST_MONTH: Final = Condition.eager()
+# The newest model also where the code that trains is another: it then goes through the gate like any other.
+NEWEST_MODEL: Final = NEWEST_MONTH.replace(
+    Condition.newly_missing(), Condition.newly_missing() | Condition.code_version_changed()
+)
 WHEN_UPSTREAM_CHANGES: Final = Condition.eager()
 # An evaluation asks for promotion once; all blocking checks of what it rests on must have passed.
 WHEN_EVALUATED: Final = (

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import shutil
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -14,7 +13,7 @@ import polars as pl
 from pydantic import Field
 
 from matching_platform.defs import gate
-from matching_platform.defs.automation import EVERY_MONTH, NEWEST_MONTH
+from matching_platform.defs.automation import EVERY_MONTH, NEWEST_MODEL, NEWEST_MONTH
 from matching_platform.defs.common import (
     MANY_MONTHS,
     MONTH_BY_MONTH,
@@ -30,6 +29,7 @@ from matching_platform.defs.common import (
     materialized,
     table,
 )
+from matching_platform.defs.pods import GPU_POOL, goes_on_elsewhere, op_tags, preempted
 from matching_platform.defs.searching import ASKED_FOR, TRAINING, outcome, search_once, settings_for
 from matching_platform.environment import Platform
 from matching_platform.learning import examination, split
@@ -59,6 +59,7 @@ from matching_platform.learning.training import TrainingSettings, train
 from matching_platform.ledger.reading import Ledger
 from matching_platform.ledger.schema import RAW_TABLES
 from matching_platform.matching.matcher import Matcher
+from matching_platform.store import checkpoints
 from matching_platform.store.record import Record
 from matching_platform.store.registry import MODELS
 from matching_platform.store.versions import Version
@@ -76,6 +77,7 @@ _FIRST_MONTHS: Final = MONTHS.get_partition_keys()[: SETTINGS.split_months]
     automation_condition=EVERY_MONTH,
     group_name="learning",
     kinds={"polars", "parquet"},
+    op_tags=op_tags("labelled_pairs"),
     code_version="2",
 )
 def labelled_pairs(context: dg.AssetExecutionContext, platform: PlatformParam) -> dg.MaterializeResult:
@@ -118,6 +120,7 @@ class TestSplitConfig(dg.Config):
     automation_condition=dg.AutomationCondition.on_missing(),
     group_name="learning",
     kinds={"scipy", "parquet"},
+    op_tags=op_tags("test_split"),
     code_version="1",
 )
 def test_split(
@@ -149,6 +152,7 @@ def test_split(
     automation_condition=NEWEST_MONTH,
     group_name="learning",
     kinds={"json"},
+    op_tags=op_tags("train_set"),
     code_version="1",
 )
 def train_set(context: dg.AssetExecutionContext, platform: PlatformParam) -> dg.MaterializeResult:
@@ -220,36 +224,27 @@ class ModelConfig(dg.Config):
     deps=["train_set"],
     partitions_def=MONTHS,
     backfill_policy=MONTH_BY_MONTH,
-    automation_condition=NEWEST_MONTH,
+    automation_condition=NEWEST_MODEL,
     group_name="learning",
     kinds={"pytorch"},
+    op_tags=op_tags("model"),
+    pool=GPU_POOL,
+    retry_policy=preempted(),
     code_version=TRAINING,
 )
 def model(context: dg.AssetExecutionContext, config: ModelConfig, platform: PlatformParam) -> dg.MaterializeResult:
     month, asked = context.partition_key, _asked(config)
     learned = platform.current("train_set", month)
-    if config.search:
-        made = read(platform.store, learned)
-        examples = dict(zip(made.labelled, _lessons(platform, made), strict=True))
-        search_once(context, platform, learned, examples, _seen(platform, made))
-    settings, found = settings_for(platform, learned, asked), outcome(platform, learned)
-    key = _training_key(learned, settings)
-    record, checkpoint = Record(platform.store, f"trainings/{key}"), platform.home / "checkpoints" / key
-    last = record.last()
-    if last is None:
-        started = time.perf_counter()
-        version = _train(platform, read(platform.store, learned), settings, checkpoint)
-        seconds = round(time.perf_counter() - started, 1)
-        told = {"model": asdict(version), "train_set": asdict(learned), "settings": asdict(settings)}
-        record.append({**told, "training_seconds": seconds})
-    else:
-        version = Version(**last.payload["model"])
-        context.log.info("nothing to train: %s learned from the same rows with the same settings", version)
-    if checkpoint.exists():
-        shutil.rmtree(checkpoint)
+    with goes_on_elsewhere():
+        if config.search:
+            made = read(platform.store, learned)
+            examples = dict(zip(made.labelled, _lessons(platform, made), strict=True))
+            search_once(context, platform, learned, examples, _seen(platform, made))
+        settings, found = settings_for(platform, learned, asked), outcome(platform, learned)
+        version, now = _model_of(platform, learned, settings)
     card = Matcher.load(platform.store.fetch(version)).card
     metadata = {
-        "trained": "now" if last is None else "before, from the same rows",
+        "trained": "now" if now else "before, from the same rows",
         "train set": learned.name,
         "settings": found.told if found else "the defaults",
         **({ASKED_FOR: ", ".join(f"{name} {value}" for name, value in asked.items())} if asked else {}),
@@ -269,6 +264,7 @@ def model(context: dg.AssetExecutionContext, config: ModelConfig, platform: Plat
     automation_condition=NEWEST_MONTH,
     group_name="learning",
     kinds={"html"},
+    op_tags=op_tags("evaluation_report"),
     code_version="1",
 )
 def evaluation_report(context: dg.AssetExecutionContext, platform: PlatformParam) -> dg.MaterializeResult:
@@ -363,6 +359,24 @@ def _asked(config: ModelConfig) -> dict[str, Any]:
 def _training_key(learned: Version, settings: TrainingSettings) -> str:
     told = {"train_set": learned.digest, "settings": asdict(settings), "code": TRAINING}
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _model_of(platform: Platform, learned: Version, settings: TrainingSettings) -> tuple[Version, bool]:
+    """The model of a train set with these settings, and whether it had to be trained; from where a training was cut off."""
+    key = _training_key(learned, settings)
+    record, checkpoint = Record(platform.store, f"trainings/{key}"), platform.home / "checkpoints" / key
+    last = record.last()
+    if last is None:
+        started = time.perf_counter()
+        with checkpoints.kept(platform.store.files, key, checkpoint):
+            version = _train(platform, read(platform.store, learned), settings, checkpoint)
+        seconds = round(time.perf_counter() - started, 1)
+        told = {"model": asdict(version), "train_set": asdict(learned), "settings": asdict(settings)}
+        record.append({**told, "training_seconds": seconds})
+    else:
+        version = Version(**last.payload["model"])
+    checkpoints.forget(platform.store.files, key, checkpoint)
+    return version, last is None
 
 
 def _train(platform: Platform, learned: TrainSet, settings: TrainingSettings, checkpoint: Path) -> Version:

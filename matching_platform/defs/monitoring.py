@@ -7,6 +7,7 @@ import polars as pl
 
 from matching_platform.defs.automation import EVERY_MONTH
 from matching_platform.defs.common import MANY_MONTHS, MONTHS, Made, PlatformParam, keep, link, materialized
+from matching_platform.defs.pods import op_tags
 from matching_platform.defs.proposals import made_in_advance, minor
 from matching_platform.ledger.months import month_of
 from matching_platform.ledger.reading import Ledger
@@ -24,6 +25,7 @@ _REPORT: Final = "report.html"
     automation_condition=EVERY_MONTH,
     group_name="monitoring",
     kinds={"evidently"},
+    op_tags=op_tags("drift_report"),
     code_version="1",
 )
 def drift_report(context: dg.AssetExecutionContext, platform: PlatformParam) -> dg.MaterializeResult:
@@ -54,6 +56,7 @@ def drift_report(context: dg.AssetExecutionContext, platform: PlatformParam) -> 
     automation_condition=EVERY_MONTH,
     group_name="monitoring",
     kinds={"polars"},
+    op_tags=op_tags("realised_quality"),
     code_version="1",
 )
 def realised_quality(context: dg.AssetExecutionContext, platform: PlatformParam) -> dg.MaterializeResult:

@@ -79,6 +79,11 @@ def executor() -> dg.ExecutorDefinition:
     return k8s_job_executor
 
 
+def preempted() -> dg.RetryPolicy | None:
+    """What becomes of a step with checkpoints whose pod is killed; outside a cluster a failure is a failure."""
+    return KILLED if _in_a_cluster() else None
+
+
 @contextmanager
 def goes_on_elsewhere() -> Iterator[None]:
     """Around a step with checkpoints and the policy KILLED: in a cluster, only a step whose pod was taken away is tried

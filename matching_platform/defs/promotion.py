@@ -9,6 +9,7 @@ import dagster as dg
 from matching_platform.defs import gate
 from matching_platform.defs.automation import WHEN_EVALUATED, WHEN_UPSTREAM_CHANGES
 from matching_platform.defs.common import Made, PlatformParam, actor, link, materialized, newest, note
+from matching_platform.defs.pods import op_tags
 from matching_platform.defs.releasing import BENTOS, IMAGE, IMAGES, LOG, MATERIALS, keep_image, pack
 from matching_platform.delivery.images.image import Built, ImageError
 from matching_platform.environment import Platform
@@ -21,6 +22,7 @@ from matching_platform.store.versions import Version
     automation_condition=WHEN_EVALUATED,
     group_name="promotion",
     kinds={"json"},
+    op_tags=op_tags("champion"),
     code_version="1",
 )
 def champion(context: dg.AssetExecutionContext, platform: PlatformParam) -> dg.MaterializeResult:
@@ -53,6 +55,7 @@ def champion(context: dg.AssetExecutionContext, platform: PlatformParam) -> dg.M
     automation_condition=WHEN_UPSTREAM_CHANGES,
     group_name="promotion",
     kinds={"bentoml"},
+    op_tags=op_tags("bento"),
     code_version="1",
 )
 def bento(context: dg.AssetExecutionContext, platform: PlatformParam) -> dg.MaterializeResult:
@@ -68,6 +71,7 @@ def bento(context: dg.AssetExecutionContext, platform: PlatformParam) -> dg.Mate
     automation_condition=WHEN_UPSTREAM_CHANGES,
     group_name="promotion",
     kinds={"docker"},
+    op_tags=op_tags("image"),
     code_version="2",
 )
 def image(context: dg.AssetExecutionContext, platform: PlatformParam) -> dg.MaterializeResult:

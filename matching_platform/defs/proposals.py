@@ -7,6 +7,7 @@ import polars as pl
 
 from matching_platform.defs.automation import every_month_ignoring
 from matching_platform.defs.common import MANY_MONTHS, MONTHS, Made, PlatformParam, charged, keep, materialized
+from matching_platform.defs.pods import op_tags
 from matching_platform.environment import Platform
 from matching_platform.ledger.money import to_decimal
 from matching_platform.matching.matcher import Matcher
@@ -26,6 +27,7 @@ TRAINED_UNTIL: Final = "trained until"
     automation_condition=every_month_ignoring("champion"),
     group_name="serving",
     kinds={"parquet"},
+    op_tags=op_tags("proposals"),
     code_version="1",
 )
 def proposals(context: dg.AssetExecutionContext, platform: PlatformParam) -> dg.MaterializeResult:

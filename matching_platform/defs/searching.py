@@ -14,6 +14,7 @@ from matching_platform.defs import gate
 from matching_platform.defs.automation import search_job
 from matching_platform.defs.common import PlatformParam
 from matching_platform.environment import Platform
+from matching_platform.learning.code import version_of
 from matching_platform.learning.examination import Examined
 from matching_platform.learning.settings import settings_of
 from matching_platform.learning.training import TooLittleError, TrainingSettings
@@ -23,8 +24,8 @@ from matching_platform.monitoring.notify import Message
 from matching_platform.store.record import LostRaceError, Record
 from matching_platform.store.versions import Version
 
-# Part of what a model, or a search, is known by: raise it where the same data and settings shall give another model.
-TRAINING: Final = "2"
+# Part of what a model, or a search, is known by: other code makes another model of the same data and settings.
+TRAINING: Final = version_of()
 RECORD: Final = "searches"
 TABLE: Final = "search_trials"
 # The metadata of a model that names the settings somebody asked for. It is judged as it is: nothing is searched instead.

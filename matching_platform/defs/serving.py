@@ -8,6 +8,7 @@ import dagster as dg
 from matching_platform.defs import gate
 from matching_platform.defs.automation import WHEN_EVALUATED, WHEN_UPSTREAM_CHANGES
 from matching_platform.defs.common import Made, PlatformParam, materialized, newest, note
+from matching_platform.defs.pods import op_tags
 from matching_platform.defs.releasing import (
     BENTOS,
     STAGING,
@@ -34,6 +35,7 @@ from matching_platform.store.versions import Version
     automation_condition=WHEN_UPSTREAM_CHANGES,
     group_name="promotion",
     kinds={"bentoml"},
+    op_tags=op_tags("staging"),
     code_version="1",
 )
 def staging(context: dg.AssetExecutionContext, platform: PlatformParam) -> dg.MaterializeResult:
@@ -64,6 +66,7 @@ def staging(context: dg.AssetExecutionContext, platform: PlatformParam) -> dg.Ma
     automation_condition=WHEN_EVALUATED,
     group_name="promotion",
     kinds={"bentoml"},
+    op_tags=op_tags("deployment"),
     code_version="2",
 )
 def deployment(context: dg.AssetExecutionContext, platform: PlatformParam) -> dg.MaterializeResult:

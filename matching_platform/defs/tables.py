@@ -17,6 +17,7 @@ from matching_platform.defs.common import (
     materialized,
     table,
 )
+from matching_platform.defs.pods import op_tags
 from matching_platform.environment import Platform
 from matching_platform.ledger.months import month_of
 from matching_platform.ledger.schema import RAW_TABLES, TABLES
@@ -45,6 +46,7 @@ def _table(name: str) -> dg.AssetsDefinition:
         automation_condition=EVERY_MONTH,
         group_name="tables",
         kinds={"polars", "parquet"},
+        op_tags=op_tags(name),
         code_version="1",
     )
     def build(context: dg.AssetExecutionContext, platform: PlatformParam) -> dg.MaterializeResult:

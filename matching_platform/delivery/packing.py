@@ -24,8 +24,10 @@ from matching_platform.delivery.probe import Probe
 
 PACKAGE: Final = Path(matching_platform.__file__).parent
 BENTO: Final = PACKAGE.parent / "bento"
-# What the service imports; an import rule keeps it from needing more.
+# What the service imports; an import rule keeps it from needing more. And what a front needs, which a cluster runs from
+# the same image.
 ROOMS: Final = ("ledger", "matching")
+FRONT: Final = ("__init__", "probe", "serving/__init__", "serving/front", "serving/figures")
 # The wheels of torch that bring no GPU runtime lie only here.
 CPU_WHEELS: Final = "https://download.pytorch.org/whl/cpu/torch/"
 _VERSION: Final = re.compile(r"[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?")
@@ -91,6 +93,9 @@ def _stage(model: Path, version: str, stage: Path) -> None:
     shutil.copy(PACKAGE / "__init__.py", code)
     for room in ROOMS:
         shutil.copytree(PACKAGE / room, code / room, ignore=shutil.ignore_patterns("__pycache__"))
+    (code / "delivery" / "serving").mkdir(parents=True)
+    for module in FRONT:
+        shutil.copy(PACKAGE / "delivery" / f"{module}.py", code / "delivery" / f"{module}.py")
     # A store's manifest lies beside the files as a hidden one, and is not the model's.
     shutil.copytree(model, stage / "model", ignore=shutil.ignore_patterns(".*"))
     probe.write(Probe(version, probe.REQUEST, probe.answers(model)), stage / probe.FILE)

@@ -7,6 +7,7 @@ import dagster as dg
 import pytest
 
 from matching_platform.definitions import defs
+from matching_platform.defs.pods import GPU_POOL
 
 TABLES = {"invoices", "transfers", "matches"}
 # By asset: what it depends on, and whether it has months.
@@ -60,6 +61,14 @@ def test_every_asset_says_what_it_is_and_whose(repository: dg.RepositoryDefiniti
         assert node.kinds
         assert node.group_name != "default"
         assert node.is_external or (node.code_version and node.automation_condition)
+
+
+def test_every_asset_asks_a_cluster_for_a_pod() -> None:
+    assets = [asset for asset in defs.assets or [] if isinstance(asset, dg.AssetsDefinition) and asset.is_executable]
+    assert len(assets) == len([upstream for upstream, _ in GRAPH.values() if upstream])
+    for asset in assets:
+        assert "dagster-k8s/config" in asset.op.tags, asset.key
+        assert asset.op.pool == (GPU_POOL if asset.key == dg.AssetKey("model") else None)
 
 
 def test_the_checks_of_the_gate_block(repository: dg.RepositoryDefinition) -> None:

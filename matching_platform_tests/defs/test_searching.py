@@ -17,7 +17,7 @@ from matching_platform.learning import examination, split, train_set, tuning
 from matching_platform.learning.gate import Verdict
 from matching_platform.ledger.reading import Ledger
 from matching_platform.matching.matcher import Matcher
-from matching_platform.monitoring.notify import FOLDER, OncePerEvent, SlackNotifier
+from matching_platform.monitoring.notify import FOLDER, OncePerEvent, SlackNotifier, Sparing
 from matching_platform.store.versions import Version
 from matching_platform_tests.defs.conftest import LEARNED, MONTHS, NEWEST, TABLES, World
 
@@ -203,7 +203,8 @@ def test_people_are_told_through_the_webhook_that_is_given() -> None:
     settings = Settings(store="memory://told", slack_webhook="http://127.0.0.1:1/s3cret")
     notifier = Platform(settings).notifier
     assert isinstance(notifier, OncePerEvent)
-    assert notifier.notifier == SlackNotifier("http://127.0.0.1:1/s3cret")
+    assert isinstance(notifier.notifier, Sparing)
+    assert notifier.notifier.notifier == SlackNotifier("http://127.0.0.1:1/s3cret")
     assert "s3cret" not in repr(settings) + repr(notifier.notifier)
 
 

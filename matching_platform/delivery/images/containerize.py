@@ -109,7 +109,8 @@ class PodmanBuilder:
                 # PyTorch's page is asked for its own wheels alone, and not once for every package.
                 elsewhere = [line for line in content.decode().splitlines() if "+" in line]
                 download = [sys.executable, "-m", "pip", "download", "--dest", str(unfinished), *_wheels_only()]
-                _run([*download, "--no-deps", "--find-links", CPU_WHEELS, *elsewhere], log)
+                if elsewhere:
+                    _run([*download, "--no-deps", "--find-links", CPU_WHEELS, *elsewhere], log)
                 _run([*download, "--find-links", str(unfinished), "--requirement", str(requirements)], log)
                 unfinished.rename(folder)
         return folder.resolve()

@@ -212,7 +212,9 @@ class _Session:
             raise ImageError(f"{self.repository.name}@{reference} is damaged in the registry; push it again")
         media_type = answer.headers.get("content-type", "").partition(";")[0]
         if media_type not in (*_MANIFESTS, *_INDEXES):
-            raise ImageError(f"{self.repository.name} has {media_type or 'something unknown'} at {reference}, and no image")
+            raise ImageError(
+                f"{self.repository.name} has {media_type or 'something unknown'} at {reference}, and no image"
+            )
         return _Found(digest, media_type, answer.content)
 
     def image(self, digest: str, tag: str) -> Image:
@@ -366,7 +368,9 @@ def _logins() -> dict[str, tuple[str, str]]:
 def _logins_of(file: Path) -> dict[str, tuple[str, str]]:
     try:
         entries = json.loads(file.read_bytes()).get("auths", {}).items()
-        decoded = {host: base64.b64decode(told["auth"], validate=True).decode() for host, told in entries if told.get("auth")}
+        decoded = {
+            host: base64.b64decode(told["auth"], validate=True).decode() for host, told in entries if told.get("auth")
+        }
     except (OSError, ValueError, AttributeError, TypeError, binascii.Error) as error:
         raise ImageError(f"{file} cannot be read ({error}); log in again with `podman login`") from error
     parts = ((_host(name), login.partition(":")) for name, login in decoded.items())

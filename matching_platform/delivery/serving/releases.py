@@ -110,9 +110,9 @@ def _line(history: Sequence[Served]) -> list[Served]:
     return line
 
 
-def _made(served: Served) -> tuple[str, Version, Image | None]:
-    """What tells releases apart."""
-    return served.model, served.bento, served.image
+def _made(served: Served) -> tuple[str, Version, str | None]:
+    """What tells releases apart: an image may have got another tag."""
+    return served.model, served.bento, served.image.reference if served.image else None
 
 
 def _served(entry: Entry) -> Served:

@@ -182,7 +182,7 @@ class Rollout:
     def _serves(self, release: Release, wanted: Probe) -> bool:
         """Whether the release serves already and well."""
         last = self._last()
-        if last is None or _release(last) != release:
+        if last is None or _made(_release(last)) != _made(release):
             return False
         server = self._server(last["address"])
         if server is None:
@@ -278,6 +278,11 @@ def _entry(release: Release, address: str) -> dict[str, Any]:
 def _release(entry: Mapping[str, Any]) -> Release:
     image = entry.get("image")
     return Release(entry["version"], Path(entry["bento"]), Image(**image) if image else None)
+
+
+def _made(release: Release) -> tuple[str, Path, str | None]:
+    """What a server of the release is made of: an image may have got another tag."""
+    return release.model, release.bento, release.image.reference if release.image else None
 
 
 def _await_ready(server: Server, log: Path) -> None:
