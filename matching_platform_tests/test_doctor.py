@@ -12,6 +12,7 @@ from google.pubsub_v1 import PublisherClient, SubscriberClient
 from matching_platform import cli
 from matching_platform.environment import Platform, load
 from matching_platform.sample import company
+from matching_platform.store.versions import Version
 from matching_platform.warehouse.bigquery import READ_EMULATOR
 from matching_platform.warehouse.duck import DuckWarehouse
 from matching_platform_tests.emulators import bigquery as bigquery_server
@@ -56,6 +57,25 @@ def test_a_laptop_that_is_well(doctor: Doctor, folder: Path, tmp_path: Path, mon
     assert (code, said.count("no  ")) == (0, 0)
     assert "raw_transfers: 2 months, 2024-01 to 2024-02" in said
     assert "look 2" in said
+
+
+def test_what_serves_and_where_images_lie_is_looked_at(
+    doctor: Doctor, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MATCHING_PLATFORM_WAREHOUSE", str(tmp_path / "w.duckdb"))
+    monkeypatch.setenv("MATCHING_PLATFORM_STORE", str(tmp_path / "store"))
+    DuckWarehouse(tmp_path / "w.duckdb").load_folder(folder)
+    monkeypatch.setenv("MATCHING_PLATFORM_PORT", "1")
+    assert "nothing was rolled out yet" in doctor()[1]
+    platform = Platform(load())
+    platform.releases("production").append("deploy", "some-model", Version("bentos", "0" * 64))
+    monkeypatch.setenv("MATCHING_PLATFORM_IMAGE_BUILDER", "podman")
+    monkeypatch.setenv("MATCHING_PLATFORM_IMAGE_REPOSITORY", "127.0.0.1:1/matching-service")
+    monkeypatch.setattr("tenacity.nap.time.sleep", lambda _: None)
+    code, said = doctor()
+    assert (code, said.count("no  ")) == (1, 2)
+    assert "nothing answers at http://127.0.0.1:1, and some-model should" in said
+    assert "no  images: failed" in said
 
 
 def test_without_credentials_nothing_else_is_tried(

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import quote
 
 import dagster as dg
 import polars as pl
@@ -98,9 +99,17 @@ def table(frame: pl.DataFrame, rows: int = 20) -> dg.MetadataValue:
     return dg.MetadataValue.md("\n".join("| " + " | ".join(_cell(value) for value in line) + " |" for line in lines))
 
 
-def link(path: Path) -> dg.MetadataValue:
-    """A local file as something to click on."""
-    return dg.MetadataValue.url(path.resolve().as_uri())
+def link(platform: Platform, version: Version, file: str) -> dg.MetadataValue:
+    """A file of a version as something to click on, where the store lies on this machine or on Cloud Storage."""
+    path = platform.store.files.path(f"{version.folder}/{file}")
+    if platform.store.files.local:
+        return dg.MetadataValue.url(Path(path).resolve().as_uri())
+    return dg.MetadataValue.url(browsed(path)) if path.startswith("gs://") else dg.MetadataValue.path(path)
+
+
+def browsed(path: str) -> str:
+    """The page of a gs:// file, for who is logged in and may read it."""
+    return f"https://storage.cloud.google.com/{quote(path.removeprefix('gs://'))}"
 
 
 def actor(context: dg.AssetExecutionContext | dg.OpExecutionContext) -> str:

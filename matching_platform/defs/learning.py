@@ -461,7 +461,7 @@ def _shown(platform: Platform, examined: Examined, version: Version) -> dict[str
         **plotted,
         "figures": table(pl.DataFrame(rows)),
         "verdicts": table(pl.DataFrame([asdict(verdict) for verdict in examined.verdicts]).drop("figures")),
-        "report": link(platform.store.fetch(version) / examination.REPORT),
+        "report": link(platform, version, examination.REPORT),
         "model": examined.model.name,
         "champion": examined.champion.name if examined.champion else "none",
     }

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any, Final
-from urllib.parse import quote
 
 import dagster as dg
 
@@ -21,7 +20,7 @@ from dagster._core.storage.tags import AUTO_RETRY_RUN_ID_TAG, RETRY_NUMBER_TAG
 from pydantic import BaseModel
 
 from matching_platform.defs import heartbeat, news
-from matching_platform.defs.common import PlatformParam
+from matching_platform.defs.common import PlatformParam, browsed
 from matching_platform.defs.local import BACKFILL, month_of_run
 from matching_platform.defs.news import Failure, Source, Summary
 from matching_platform.delivery.serving.releases import RECORD
@@ -338,7 +337,7 @@ class Look:
     def _report(self, folder: str) -> str:
         """Where people can read the report of an evaluation in `folder`, a path or URL of the store."""
         if folder.startswith("gs://"):
-            return f"https://storage.cloud.google.com/{quote(folder.removeprefix('gs://'))}/{examination.REPORT}"
+            return browsed(f"{folder}/{examination.REPORT}")
         return f"{self._ui}/assets/evaluation_report" if self._ui else ""
 
     @property

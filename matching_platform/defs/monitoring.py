@@ -40,7 +40,7 @@ def drift_report(context: dg.AssetExecutionContext, platform: PlatformParam) -> 
         metadata = {
             "share_moved": report.figures["share_moved"],
             "moved": ", ".join(report.moved) or "nothing",
-            "report": link(platform.store.fetch(version) / _REPORT),
+            "report": link(platform, version, _REPORT),
             **{f"distance of {name}": report.figures[name] for name in current.columns if name in report.figures},
         }
         made[month] = keep(platform, "drift_report", month, Made(version, metadata))

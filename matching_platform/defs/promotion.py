@@ -91,7 +91,6 @@ def image(context: dg.AssetExecutionContext, platform: PlatformParam) -> dg.Mate
 
 def _built(platform: Platform, model: Version, built: Built) -> Made:
     version, image = keep_image(platform, model, built), built.image
-    kept = platform.store.fetch(version)
     metadata = {
         "built": not built.reused,
         "reference": image.reference,
@@ -102,8 +101,8 @@ def _built(platform: Platform, model: Version, built: Built) -> Made:
         "components": len(built.materials["components"]),
         "seconds": round(built.seconds, 1),
         "model": model.name,
-        "build log": link(kept / LOG),
-        "bill of materials": link(kept / MATERIALS),
+        "build log": link(platform, version, LOG),
+        "bill of materials": link(platform, version, MATERIALS),
         **built.metadata,
     }
     return Made(version, metadata)

@@ -55,6 +55,8 @@ _CONTAINERS_CONF: Final = """
 default_ulimits = ["nofile=20000:20000", "nproc=8192:8192"]
 [engine]
 runtime = "runc"
+tmp_dir = "{folder}/state"
+lock_type = "file"
 [network]
 network_backend = "netavark"
 network_config_dir = "{folder}/networks"
@@ -227,6 +229,7 @@ def _same(source: str, target: str) -> None:
 
 
 def _set_up(folder: Path, stores: list[str]) -> Engine:
+    """Settings of an engine that shares nothing with others but what it reads in `stores`: neither state nor locks."""
     (folder / "networks").mkdir(parents=True, exist_ok=True)
     (folder / "containers.conf").write_text(_CONTAINERS_CONF.format(folder=folder))
     (folder / "storage.conf").write_text(_STORAGE_CONF.format(folder=folder, shared=json.dumps(stores)))

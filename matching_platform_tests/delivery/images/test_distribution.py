@@ -186,7 +186,10 @@ FAULTS = {
     "down": ({MANIFEST_PATH: Answer(502, b"bad gateway")}, "answers 502 for t .*bad gateway"),
     "hangs up": ({MANIFEST_PATH: DROP}, "does not answer"),
     "moved for good": ({MANIFEST_PATH: Answer(400, b"no")}, "answers 400"),
-    "no manifest": ({MANIFEST_PATH: Answer(200, b"<html>", {"content-type": "text/html"})}, "text/html at t, and no image"),
+    "no manifest": (
+        {MANIFEST_PATH: Answer(200, b"<html>", {"content-type": "text/html"})},
+        "text/html at t, and no image",
+    ),
     "a broken manifest": (
         {MANIFEST_PATH: Answer(200, b"{}", {"content-type": HELD.media_type})},
         "has no sha256:44136fa",
