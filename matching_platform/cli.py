@@ -387,7 +387,8 @@ def rollback(
     from matching_platform.store.record import whoami
 
     rolled = roll_back(Platform(load()), actor=actor or whoami(), reason=reason, to=to)
-    _say(f"{rolled.promotion.model.name} is champion again (promotion {rolled.promotion.number}).")
+    assert rolled is not None
+    _say(f"{rolled.champion.model.name} is champion again (promotion {rolled.champion.number}).")
     if rolled.deployment:
         _say(f"Model {rolled.deployment.model} answers at {rolled.deployment.url}.")
     else:
@@ -409,7 +410,7 @@ def promote(
     model = platform.registry.show(version).manifest.version
     asked = gate.newest(platform)
     with local.instance(local.home()) as instance:
-        found = gate.hurdles(platform, instance, asked.candidate if asked else None)
+        found = gate.hurdles(platform, instance, asked.candidate if asked else None, by_hand=True)
     if asked and asked.examined.model != model:
         found.insert(0, f"the newest evaluation is of model {asked.examined.model.name}, not of {model.name}")
     if found or asked is None:
@@ -497,9 +498,11 @@ def serve() -> None:
 @app.command()
 def stop() -> None:
     """Stop the service, after the requests in flight."""
-    from matching_platform.environment import Platform, load
+    from matching_platform.environment import PRODUCTION, STAGING, Platform, load
 
-    Platform(load()).here().stop()
+    platform = Platform(load())
+    for place in (PRODUCTION, STAGING):
+        platform.here(place).stop()
     _say("The service is stopped; `matching-platform serve` starts it again.")
 
 

@@ -52,8 +52,9 @@ def examine(platform: Platform) -> Iterator[Finding]:
         try:
             yield from check(platform)
         except NotConfiguredError as error:
-            yield Finding(subject, "are missing, and nothing else can be looked at", str(error))
-            return
+            yield Finding(subject, "cannot be looked at", str(error))
+            if check is credentials:
+                return
         except (ImageError, ModelError, RolloutError, StoreError, WarehouseError) as error:
             yield Finding(subject, "failed", str(error))
 
@@ -231,6 +232,9 @@ def service(platform: Platform) -> Iterator[Finding]:
     served = platform.releases(PRODUCTION).current()
     if served is None:
         yield Finding("service", "nothing was rolled out yet, which is right before the first promotion")
+        return
+    if not served.good:
+        yield Finding("service", f"{served.model} did not serve well: {served.reason}", "see `models history`")
         return
     place = platform.place(PRODUCTION)
     answers = place.serving()

@@ -45,7 +45,8 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 PREFIX: Final = "MATCHING_PLATFORM_"
-# Where what was accepted serves.
+# The places where models serve: to be examined, and for those who ask.
+STAGING: Final = "staging"
 PRODUCTION: Final = "production"
 
 Month = Annotated[str, AfterValidator(parse_month)]
@@ -114,6 +115,7 @@ class Settings(BaseSettings):
     )
     image_repository: str | None = Field(
         default=None,
+        pattern=r"^[\w.-]+(:\d+)?(/([\w.-]|\{project\})+)+$",
         description="Where images go, host/path/name; {project} stands for the project",
     )
     base_image: str = Field(
@@ -133,7 +135,7 @@ class Settings(BaseSettings):
     serving: Literal["processes", "containers", "kubernetes"] | None = Field(
         default=None, description="What serves: processes or containers of this machine, or a cluster"
     )
-    port: int | None = Field(default=None, description="Where the service answers on this machine")
+    port: int | None = Field(default=None, ge=1, le=65535, description="Where the service answers on this machine")
     staging: str | None = Field(default=None, description="The staging service's URL on a cluster")
     production: str | None = Field(default=None, description="The production service's URL on a cluster")
     cluster: str | None = Field(
@@ -220,7 +222,7 @@ class Platform:
     @cached_property
     def store(self) -> Store:
         root = _required(self.settings.store)
-        return Store(root.format(project=self.project) if "{project}" in root else root)
+        return Store(root.replace("{project}", self.project) if "{project}" in root else root)
 
     @cached_property
     def project(self) -> str:
@@ -262,6 +264,10 @@ class Platform:
     def place(self, name: str) -> Place:
         """Where models serve: `staging`, to be examined, or `production`."""
         return self._on_cluster(name) if self.settings.serving == "kubernetes" else self.here(name)
+
+    def lasts(self, place: str) -> bool:
+        """Whether something serves at the place all the time; staging on this machine only while it is examined."""
+        return place == PRODUCTION or self.settings.serving == "kubernetes"
 
     def here(self, name: str = PRODUCTION) -> Rollout:
         """A place on this machine; production answers at the port of the settings."""
@@ -325,7 +331,7 @@ class Platform:
         from matching_platform.delivery.images.distribution import Repository
 
         name = _required(self.settings.image_repository)
-        return Repository(name.format(project=self.project) if "{project}" in name else name)
+        return Repository(name.replace("{project}", self.project) if "{project}" in name else name)
 
     @cached_property
     def notifier(self) -> Notifier:

@@ -10,9 +10,8 @@ from typing import Final
 import dagster as dg
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 
-from matching_platform.defs.common import newest as newest_made
 from matching_platform.delivery import acceptance
-from matching_platform.environment import Platform
+from matching_platform.environment import STAGING, Platform
 from matching_platform.learning import examination, split
 from matching_platform.learning.gate import (
     BLOCKING,
@@ -25,7 +24,7 @@ from matching_platform.learning.gate import (
     failures,
     obstacles,
 )
-from matching_platform.store.registry import Promotion
+from matching_platform.store.registry import MODELS, Promotion
 from matching_platform.store.versions import Version
 
 # Each sentence must be true before a model serves.
@@ -40,8 +39,6 @@ SENTENCES: Final = {
     "speed": "The model is fast enough where it is examined; the service is timed in staging.",
     **acceptance.SENTENCES,
 }
-STAGING: Final = "staging"
-ACCEPTANCES: Final = "acceptances"
 
 _OF: Final = {DATA: "train_set", SPLIT: "train_set", **dict.fromkeys(acceptance.SENTENCES, STAGING)}
 _ASSETS: Final = {name: _OF.get(name, "evaluation_report") for name in SENTENCES}
@@ -96,8 +93,13 @@ def newest(platform: Platform) -> Asked | None:
     return Asked(version, examination.read(platform.store, version))
 
 
-def hurdles(platform: Platform, instance: dg.DagsterInstance, candidate: Candidate | None) -> list[str]:
-    """Why `candidate` must not be promoted now, a sentence each; empty where the gate is open."""
+def hurdles(
+    platform: Platform, instance: dg.DagsterInstance, candidate: Candidate | None, *, by_hand: bool = False
+) -> list[str]:
+    """Why `candidate` must not be promoted now, a sentence each; empty where the gate is open.
+
+    Only a person, `by_hand`, promotes a model that was taken out of service.
+    """
     models = platform.catalog.months("model")
     frozen = split.current(platform.store)
     champion = platform.registry.champion()
@@ -106,7 +108,13 @@ def hurdles(platform: Platform, instance: dg.DagsterInstance, candidate: Candida
         frozen.version.digest if frozen else None,
         champion.number if champion else 0,
     )
-    return obstacles(candidate, _records(instance, BLOCKING, _subjects(candidate)), present)
+    found = obstacles(candidate, _records(instance, BLOCKING, _subjects(candidate)), present)
+    model = Version(MODELS, candidate.model) if candidate else None
+    withdrawn = platform.registry.withdrawn(model) if model and not by_hand else None
+    if model and withdrawn:
+        when = f"{withdrawn.time:%Y-%m-%d %H:%M} UTC by {withdrawn.actor} ({withdrawn.reason})"
+        found.append(f"it was taken out of service on {when}: train another, or `models promote {model.name}` by hand")
+    return found
 
 
 def champion(platform: Platform, instance: dg.DagsterInstance) -> Promotion:
@@ -127,11 +135,10 @@ def champion(platform: Platform, instance: dg.DagsterInstance) -> Promotion:
     return promotion
 
 
-def unaccepted(platform: Platform, instance: dg.DagsterInstance, model: Version, subject: str) -> list[str]:
-    """Why the service of `model`, which runs from what has the digest `subject`, must not have the traffic."""
-    version = newest_made(platform, ACCEPTANCES, model)
-    accepted = acceptance.read(platform.store, version) if version else None
-    return acceptance.obstacles(accepted, _records(instance, acceptance.CHECKS, {subject}), subject)
+def unaccepted(platform: Platform, instance: dg.DagsterInstance, accepted: Version | None, subject: str) -> list[str]:
+    """Why what has the digest `subject` must not have the traffic, by its acceptance; a sentence each."""
+    found = acceptance.read(platform.store, accepted) if accepted else None
+    return acceptance.obstacles(found, _records(instance, acceptance.CHECKS, {subject}), subject)
 
 
 def closed(what: str, sentences: list[str]) -> dg.Failure:

@@ -1,4 +1,8 @@
-"""What assets, jobs and the command line share about releases: what a model serves from, and the way back."""
+"""What assets, jobs and the command line share about releases: what a model serves from, and the way back.
+
+A place's own record says what served there and how well. The way back leads to what served well in production, by the
+image or bento that it had then, and the champion follows: never to what staging refused, or never saw.
+"""
 
 import json
 from dataclasses import asdict, dataclass
@@ -13,13 +17,13 @@ from matching_platform.delivery.packing import BentoArtefact, build_bento
 from matching_platform.delivery.serving.place import Deployment, Release, RolloutError
 from matching_platform.delivery.serving.releases import Action, Served
 from matching_platform.environment import PRODUCTION, Platform
+from matching_platform.matching.matcher import ModelError
 from matching_platform.store.files import StoreError
-from matching_platform.store.registry import Promotion
+from matching_platform.store.registry import Promotion, RegistryError
 from matching_platform.store.versions import Version
 
 BENTOS: Final = "bentos"
 IMAGES: Final = "images"
-STAGING: Final = "staging"
 # Who goes back where nobody was asked.
 OURSELVES: Final = "platform"
 
@@ -29,10 +33,29 @@ MATERIALS: Final = "materials.json"
 
 
 @dataclass(frozen=True)
+class Candidate:
+    """A model and what it serves from: its newest bento, and the image of that where servers are made of images."""
+
+    model: Version
+    bento: Version
+    image: Image | None
+
+    @property
+    def subject(self) -> str:
+        """The digest of what runs."""
+        return self.image.digest if self.image else self.bento.digest
+
+    @property
+    def runs(self) -> str:
+        """What runs, for people."""
+        return self.image.reference if self.image else str(self.bento)
+
+
+@dataclass(frozen=True)
 class RolledBack:
     """The champion in force again, and what answers in production; None where nothing ever did."""
 
-    promotion: Promotion
+    champion: Promotion
     deployment: Deployment | None
 
 
@@ -56,29 +79,31 @@ def keep_image(platform: Platform, model: Version, built: Built) -> Version:
     return version
 
 
-def release(platform: Platform, model: Version) -> Release:
-    """What serves `model`; RolloutError where it was never packed, or where an image is needed and none was built."""
-    packed = _packed(platform, model)
-    image = image_of(platform, model)
-    if platform.builder is not None and (image is None or image.bento != packed.digest):
+def candidate(platform: Platform, model: Version) -> Candidate:
+    """What serves `model` here; RolloutError where it was never packed, or where an image is needed and none was built."""
+    packed = newest(platform, BENTOS, model)
+    if packed is None:
+        raise RolloutError(f"the model {model.name} was never packed: materialize bento first")
+    if platform.settings.serving == "processes":
+        return Candidate(model, packed, None)
+    image = _image(platform, model)
+    if image is None or image.bento != packed.digest:
         raise RolloutError(f"there is no image of the newest bento of {model.name}: materialize image first")
-    return Release(model.name, platform.store.fetch(packed), image)
+    return Candidate(model, packed, image)
 
 
-def image_of(platform: Platform, model: Version) -> Image | None:
-    """The newest image of `model`; None where none was built."""
-    version = newest(platform, IMAGES, model)
-    told: dict[str, Any] = json.loads((platform.store.fetch(version) / IMAGE).read_text()) if version else {}
-    return Image(**told) if "digest" in told else None
+def release(platform: Platform, chosen: Candidate | Served) -> Release:
+    """The same with the bento's files at hand."""
+    name = chosen.model if isinstance(chosen, Served) else chosen.model.name
+    return Release(name, platform.store.fetch(chosen.bento), chosen.image)
 
 
-def roll_out(platform: Platform, place: str, model: Version) -> Deployment:
-    """Makes `model` serve at a place, and remembers that it served well there; RolloutError as `Place.deploy`."""
-    chosen = release(platform, model)
-    deployed = platform.place(place).deploy(chosen)
-    last = platform.releases(place).current()
-    if last is None or not last.good or (last.model, last.image) != (chosen.model, chosen.image):
-        remember(platform, place, "deploy", model, reason="it came up, and answers as packed")
+def roll_out(platform: Platform, place: str, chosen: Candidate) -> Deployment:
+    """Makes a candidate serve at a place, and remembers that it serves well there; raises as `Place.deploy` does."""
+    deployed = platform.place(place).deploy(release(platform, chosen))
+    served = platform.releases(place).current()
+    if served is None or not served.good or not _is(served, chosen):
+        remember(platform, place, "deploy", chosen, reason="it came up, and answers as packed")
     return deployed
 
 
@@ -86,85 +111,107 @@ def remember(
     platform: Platform,
     place: str,
     action: Action,
-    model: Version,
+    chosen: Candidate | Served,
     *,
     good: bool = True,
     actor: str = OURSELVES,
     reason: str,
 ) -> None:
     """Notes in the record of a place what serves there, or that it does not serve well."""
-    packed, image = _packed(platform, model), image_of(platform, model)
-    platform.releases(place).append(action, model.name, packed, image, good=good, actor=actor, reason=reason)
+    name = chosen.model if isinstance(chosen, Served) else chosen.model.name
+    platform.releases(place).append(action, name, chosen.bento, chosen.image, good=good, actor=actor, reason=reason)
 
 
-def roll_back(platform: Platform, *, actor: str, reason: str, to: str | None = None) -> RolledBack:
-    """The last good model of production, or the one whose name begins with `to`, is champion again and serves there.
+def way_back(platform: Platform) -> Served | None:
+    """Where a rollback leads: what serves in production, where the champion is another by now; else what served well
+    before it. None where nothing did."""
+    served, champion = platform.releases(PRODUCTION).current(), platform.registry.champion()
+    if served and served.good and champion and served.model != champion.model.name:
+        return served
+    return platform.releases(PRODUCTION).last_good()
 
-    Nothing is trained and no image is built: it serves from what it had. A rollback that was cut short after the change
-    of champion is finished first. Raises what `Registry.rollback` raises, and RolloutError where there is no image of
-    the model, or where it does not come up: then what served before serves on.
+
+def roll_back(
+    platform: Platform, *, actor: str, reason: str, to: str | None = None, instead_of: int | None = None
+) -> RolledBack | None:
+    """What served well in production before, or the model whose name begins with `to`, serves again and is champion.
+
+    Nothing is trained or built: it serves from the image or bento that it had. Whatever was cut off on the way, the same
+    call again finishes. With `instead_of`, the number of a release, nothing happens (None) where another is in force by
+    now. StoreError where there is nothing to go back to, ModelError where the model does not load, RolloutError where it
+    does not come up: then what served before serves on.
     """
-    champion, served = platform.registry.champion(), platform.releases(PRODUCTION).current()
+    served = platform.releases(PRODUCTION).current()
     if served is None:
-        back = platform.registry.rollback(actor=actor, reason=reason, check=probe.answers, to=to)
-        return RolledBack(back, None)
-    if champion is None or not _cut_short(champion, served, to):
-        target = platform.registry.earlier(to or _last_good(platform, champion, served)).model
-        _make_ready(platform, target)
-        champion = platform.registry.rollback(actor=actor, reason=reason, check=probe.answers, to=target.name)
-    return RolledBack(champion, _serve_again(platform, PRODUCTION, champion.model, actor=actor, reason=reason))
+        return RolledBack(platform.registry.rollback(actor=actor, reason=reason, check=probe.answers, to=to), None)
+    if instead_of not in (None, served.number):
+        return None
+    target = platform.releases(PRODUCTION).good(to) if to else way_back(platform)
+    if target is None:
+        raise RegistryError("nothing served well in production before; name a model that did with --to")
+    deployed = _serve_again(platform, PRODUCTION, target, actor=actor, reason=reason)
+    return RolledBack(_champion_again(platform, target.model, actor=actor, reason=reason), deployed)
 
 
-def withdraw(platform: Platform, place: str, failed: Version, reason: str) -> list[str]:
-    """What follows where a release failed at a place: the last good one serves there again, and is champion again.
+def withdraw(platform: Platform, place: str, failed: Candidate, reason: str) -> list[str]:
+    """What follows where a candidate failed at a place: what served well there serves again, and what serves well in
+    production is champion.
 
-    Says in words what was done, and what could not be done.
+    Says in words what was done, and what could not be done. A model that serves well in production stays champion.
     """
     remember(platform, place, "deploy", failed, good=False, reason=reason)
     told, good = [], platform.releases(place).last_good()
-    try:
-        if good:
-            model = platform.registry.show(good.model).manifest.version
-            again = _serve_again(platform, place, model, actor=OURSELVES, reason=reason)
+    if good and platform.lasts(place):
+        try:
+            again = _serve_again(platform, place, good, actor=OURSELVES, reason=reason)
             told.append(f"{again.model} serves in {place}")
-        champion = platform.registry.champion()
-        if champion and champion.model == failed:
-            back = platform.registry.rollback(actor=OURSELVES, reason=reason, check=probe.answers)
-            told.append(f"{back.model.name} is champion again")
-    except (RolloutError, StoreError) as error:
-        told.append(f"not everything could be taken back: {error}")
+        except (RolloutError, StoreError) as error:
+            told.append(f"{place} could not be taken back: {error}")
+    champion, served = platform.registry.champion(), _serves_well(platform)
+    if champion and served and champion.model == failed.model and served.model != failed.model.name:
+        try:
+            _champion_again(platform, served.model, actor=OURSELVES, reason=reason)
+            told.append(f"{served.model} is champion again")
+        except (ModelError, StoreError) as error:
+            told.append(f"the champion could not be taken back: {error}")
     return told
 
 
-def _packed(platform: Platform, model: Version) -> Version:
-    packed = newest(platform, BENTOS, model)
-    if packed is None:
-        raise RolloutError(f"the model {model.name} was never packed: materialize bento first")
-    return packed
+def follow(platform: Platform, champion: Promotion, reason: str) -> Deployment:
+    """The champion serves again in production as it did before; ReleaseError where it never did so well."""
+    served = platform.releases(PRODUCTION).good(champion.model.name)
+    return _serve_again(platform, PRODUCTION, served, actor=OURSELVES, reason=reason)
 
 
-def _make_ready(platform: Platform, model: Version) -> None:
-    """RolloutError where `model` has nothing to serve from. A bento alone takes seconds, and is packed now."""
-    if platform.builder is None and newest(platform, BENTOS, model) is None:
-        pack(platform, model)
-    release(platform, model)
+def _serves_well(platform: Platform) -> Served | None:
+    """What should serve in production by its record."""
+    served = platform.releases(PRODUCTION).current()
+    return served if served is None or served.good else platform.releases(PRODUCTION).last_good()
 
 
-def _cut_short(champion: Promotion, served: Served, to: str | None) -> bool:
-    """Whether a rollback to the champion was begun that production has not followed."""
-    wanted = to is None or champion.model.name.startswith(to)
-    return champion.action == "rollback" and served.model != champion.model.name and wanted
-
-
-def _last_good(platform: Platform, champion: Promotion | None, served: Served) -> str | None:
-    """The model to go back to: what serves, where that is not the champion, else what served well before it."""
-    if champion and served.good and served.model != champion.model.name:
-        return served.model
-    good = platform.releases(PRODUCTION).last_good()
-    return good.model if good else None
-
-
-def _serve_again(platform: Platform, place: str, model: Version, *, actor: str, reason: str) -> Deployment:
-    deployed = platform.place(place).deploy(release(platform, model))
-    remember(platform, place, "rollback", model, actor=actor, reason=reason)
+def _serve_again(platform: Platform, place: str, served: Served, *, actor: str, reason: str) -> Deployment:
+    deployed = platform.place(place).deploy(release(platform, served))
+    current = platform.releases(place).current()
+    if current is None or not current.good or not _is(current, served):
+        remember(platform, place, "rollback", served, actor=actor, reason=reason)
     return deployed
+
+
+def _champion_again(platform: Platform, model: str, *, actor: str, reason: str) -> Promotion:
+    champion = platform.registry.champion()
+    if champion and champion.model.name == model:
+        return champion
+    return platform.registry.rollback(actor=actor, reason=reason, check=probe.answers, to=model)
+
+
+def _is(served: Served, other: Candidate | Served) -> bool:
+    """Whether both are of the same bento and, where there is one, image; a bento is of one model."""
+    mine, its = (one.image.reference if one.image else None for one in (served, other))
+    return (served.bento, mine) == (other.bento, its)
+
+
+def _image(platform: Platform, model: Version) -> Image | None:
+    """The newest image of `model`; None where none was built."""
+    version = newest(platform, IMAGES, model)
+    told: dict[str, Any] = json.loads((platform.store.fetch(version) / IMAGE).read_text()) if version else {}
+    return Image(**told) if "digest" in told else None

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict
+from datetime import date
 from time import time
 from typing import Any, Final
 
@@ -9,15 +10,18 @@ import dagster as dg
 from pydantic import Field
 
 from matching_platform.defs.common import PlatformParam, actor
-from matching_platform.defs.releasing import OURSELVES, roll_back
+from matching_platform.defs.releasing import OURSELVES, roll_back, way_back
+from matching_platform.delivery.images.image import ImageError
 from matching_platform.delivery.serving.place import Reading, RolloutError
 from matching_platform.environment import PRODUCTION
+from matching_platform.matching.matcher import ModelError
 from matching_platform.monitoring.notify import Message
 from matching_platform.store.files import StoreError
 
 # Errors are counted over so many seconds, and say nothing before there were so many requests.
 WINDOW_SECONDS: Final = 300
 LEAST_REQUESTS: Final = 20
+AGAIN_SECONDS: Final = 600
 
 
 class RollbackConfig(dg.Config):
@@ -27,23 +31,31 @@ class RollbackConfig(dg.Config):
     to: str | None = Field(
         default=None, description="The model, or the beginning of its name; the last good one by default"
     )
+    instead_of: int | None = Field(
+        default=None, description="The number of a release of production: where another is in force, nothing happens"
+    )
 
 
 @dg.op(description="Makes an earlier champion champion again, and serves it; nothing is trained or built.")
 def back(context: dg.OpExecutionContext, config: RollbackConfig, platform: PlatformParam) -> None:
     try:
-        rolled = roll_back(platform, actor=actor(context), reason=config.reason, to=config.to)
-    except (RolloutError, StoreError) as error:
+        rolled = roll_back(
+            platform, actor=actor(context), reason=config.reason, to=config.to, instead_of=config.instead_of
+        )
+    except (ModelError, RolloutError, StoreError) as error:
         raise dg.Failure(str(error), allow_retries=False) from error
+    if rolled is None:
+        context.log.info("release %s is no longer in force: nothing to do", config.instead_of)
+        return
     deployed = rolled.deployment
     metadata: dict[str, Any] = {
-        "model": rolled.promotion.model.name,
-        "promotion": rolled.promotion.number,
+        "model": rolled.champion.model.name,
+        "promotion": rolled.champion.number,
         "reason": config.reason,
         "answers": deployed.url if deployed else "nothing was ever rolled out",
     }
     context.log_event(dg.AssetObservation("champion", metadata=metadata))
-    context.log.info("%s is champion again", rolled.promotion.model.name)
+    context.log.info("%s is champion again", rolled.champion.model.name)
 
 
 @dg.job(
@@ -67,8 +79,10 @@ def failing_service(context: dg.SensorEvaluationContext, platform: PlatformParam
         return dg.SkipReason("nothing was ever rolled out")
     try:
         reading = platform.place(PRODUCTION).traffic()
-    except RolloutError as error:
-        return dg.SkipReason(str(error))
+    except (ImageError, RolloutError) as error:
+        text = f"Production does not say how it serves: {error}"
+        platform.notifier.notify(Message(f"production/{served.number}/silent/{date.today()}", text))
+        return dg.SkipReason(text)
     window = _window(context.cursor, reading)
     cursor = json.dumps([[when, asdict(one)] for when, one in window])
     requests, errors = reading.since(window[0][1])
@@ -76,13 +90,14 @@ def failing_service(context: dg.SensorEvaluationContext, platform: PlatformParam
     told = f"{errors} of {requests} requests failed in production within {WINDOW_SECONDS} s"
     if requests < LEAST_REQUESTS or errors <= limit * requests:
         return dg.SensorResult(skip_reason=told, cursor=cursor)
-    if platform.releases(PRODUCTION).last_good() is None:
-        text = f"{told}, and there is no earlier model to go back to: look at the service of {served.model}."
+    if served.action == "rollback" or way_back(platform) is None:
+        text = f"{told}; this is as far back as goes by itself: look at the service of {served.model}."
         platform.notifier.notify(Message(f"production/{served.number}/failing", text))
         return dg.SensorResult(skip_reason=text, cursor=cursor)
-    asked = RollbackConfig(reason=f"{told}, more than {limit:.1%}")
+    asked = RollbackConfig(reason=f"{told}, more than {limit:.1%}", instead_of=served.number)
     request = dg.RunRequest(
-        run_key=f"production/{served.number}",
+        # Where it fails, and production still does, it is tried again.
+        run_key=f"production/{served.number}/{int(time() // AGAIN_SECONDS)}",
         run_config=dg.RunConfig(ops={back.name: asked}),
         tags={"dagster/user": OURSELVES},
     )

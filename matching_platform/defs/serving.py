@@ -1,63 +1,61 @@
 """From an image to a service that answers: examined in staging, then rolled out. No button gets past that either."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
+from typing import Final
 
 import dagster as dg
+from filelock import FileLock
 
 from matching_platform.defs import gate
 from matching_platform.defs.automation import WHEN_EVALUATED, WHEN_UPSTREAM_CHANGES
 from matching_platform.defs.common import Made, PlatformParam, materialized, newest, note
 from matching_platform.defs.pods import op_tags
-from matching_platform.defs.releasing import (
-    BENTOS,
-    STAGING,
-    image_of,
-    release,
-    remember,
-    roll_out,
-    withdraw,
-)
+from matching_platform.defs.releasing import Candidate, candidate, follow, release, remember, roll_out, withdraw
 from matching_platform.delivery import acceptance
 from matching_platform.delivery.acceptance import Acceptance
-from matching_platform.delivery.serving.place import Release, RolloutError
-from matching_platform.environment import PRODUCTION, Platform
+from matching_platform.delivery.images.image import ImageError
+from matching_platform.delivery.serving.place import CandidateError, RolloutError
+from matching_platform.delivery.serving.releases import ReleaseError
+from matching_platform.environment import PRODUCTION, STAGING, Platform
 from matching_platform.learning import split
-from matching_platform.learning.examination import frozen_exam
+from matching_platform.learning.examination import Exam, frozen_exam
 from matching_platform.learning.gate import Verdict
 from matching_platform.store.versions import Version
+
+# A place is given to one run at a time.
+POOL: Final = "serving"
 
 
 @dg.asset(
     description="The champion's service where nobody depends on it yet, and what its examination there found.",
     deps=["image"],
-    check_specs=gate.specs(gate.STAGING),
+    check_specs=gate.specs(STAGING),
     automation_condition=WHEN_UPSTREAM_CHANGES,
     group_name="promotion",
     kinds={"bentoml"},
     op_tags=op_tags("staging"),
+    pool=POOL,
     code_version="1",
 )
 def staging(context: dg.AssetExecutionContext, platform: PlatformParam) -> dg.MaterializeResult:
     model = gate.champion(platform, context.instance).model
-    subject, chosen = _subject(platform, model), _release(platform, model)
-    try:
-        verdicts = _examined(platform, model, chosen)
-        accepted = Acceptance(subject, model, platform.settings.acceptance, datetime.now(UTC), verdicts)
-        version = acceptance.write(platform.store, accepted)
-        note(platform, gate.ACCEPTANCES, version, model)
-        done = _concluded(platform, model, verdicts)
-    finally:
-        platform.place(STAGING).stop()
+    with _explained():
+        chosen = candidate(platform, model)
+        verdicts = _examined(context, platform, chosen)
+    accepted = Acceptance(chosen.subject, model, platform.settings.acceptance, datetime.now(UTC), verdicts)
+    version = acceptance.write(platform.store, accepted)
+    note(platform, acceptance.KIND, version, model)
     metadata = {
         "accepted": all(verdict.passed for verdict in verdicts),
         "model": model.name,
-        "serves from": subject,
-        "then": "; ".join(done),
+        "serves from": chosen.runs,
+        "then": "; ".join(_concluded(platform, chosen, verdicts)),
         **{name: value for verdict in verdicts for name, value in verdict.figures.items()},
     }
     made = Made(version, metadata)
-    return materialized(context, platform, made, gate.results(gate.STAGING, verdicts, subject))
+    return materialized(context, platform, made, gate.results(STAGING, verdicts, chosen.subject))
 
 
 @dg.asset(
@@ -67,63 +65,91 @@ def staging(context: dg.AssetExecutionContext, platform: PlatformParam) -> dg.Ma
     group_name="promotion",
     kinds={"bentoml"},
     op_tags=op_tags("deployment"),
+    pool=POOL,
     code_version="2",
 )
 def deployment(context: dg.AssetExecutionContext, platform: PlatformParam) -> dg.MaterializeResult:
     model = gate.champion(platform, context.instance).model
-    chosen, subject = _release(platform, model), _subject(platform, model)
-    if found := gate.unaccepted(platform, context.instance, model, subject):
+    with _explained():
+        chosen = candidate(platform, model)
+    accepted = newest(platform, acceptance.KIND, model)
+    found = gate.unaccepted(platform, context.instance, accepted, chosen.subject)
+    if found or accepted is None:
         raise gate.closed(f"the service of {model.name} was not accepted in staging", found)
-    try:
-        deployed = roll_out(platform, PRODUCTION, model)
-    except RolloutError as error:
-        done = withdraw(platform, PRODUCTION, model, str(error))
-        raise dg.Failure("; ".join([str(error), *done]), allow_retries=False) from error
+    with _explained():
+        try:
+            deployed = roll_out(platform, PRODUCTION, chosen)
+        except CandidateError as error:
+            done = withdraw(platform, PRODUCTION, chosen, str(error))
+            raise dg.Failure("; ".join([str(error), *done]), allow_retries=False) from error
+        _check_still(platform, model)
     metadata = {
         "url": dg.MetadataValue.url(deployed.url),
         "model": model.name,
         "changed": deployed.changed,
-        "serves from": chosen.image.reference if chosen.image else subject,
+        "serves from": chosen.runs,
+        "steps": "; ".join(deployed.steps) or "all traffic at once",
     }
-    accepted = newest(platform, gate.ACCEPTANCES, model)
-    assert accepted is not None
     return materialized(context, platform, Made(accepted, metadata))
 
 
-def _examined(platform: Platform, model: Version, chosen: Release) -> list[Verdict]:
+def _examined(context: dg.AssetExecutionContext, platform: Platform, chosen: Candidate) -> list[Verdict]:
+    exam, place = _exam(platform), platform.place(STAGING)
+    with _alone(context, platform):
+        try:
+            url = place.deploy(release(platform, chosen)).url
+        except CandidateError as error:
+            return [Verdict(check, False, str(error)) for check in acceptance.CHECKS]
+        folder, limits = platform.store.fetch(chosen.model), platform.settings.acceptance
+        return acceptance.examine(url, folder, exam, limits, place.terminate, chosen.model.name)
+
+
+def _exam(platform: Platform) -> Exam:
     frozen = split.current(platform.store)
     if frozen is None:
         raise dg.Failure("there is no frozen test yet: materialize test_split first", allow_retries=False)
-    place = platform.place(STAGING)
-    try:
-        url = place.deploy(chosen).url
-    except RolloutError as error:
-        return [Verdict(check, False, str(error)) for check in acceptance.CHECKS]
-    folder = platform.store.fetch(model)
-    limits = platform.settings.acceptance
-    return acceptance.examine(url, folder, frozen_exam(frozen), limits, place.terminate, model.name)
+    return frozen_exam(frozen)
 
 
-def _concluded(platform: Platform, model: Version, verdicts: Sequence[Verdict]) -> list[str]:
+@contextmanager
+def _alone(context: dg.AssetExecutionContext, platform: Platform) -> Iterator[None]:
+    """Nobody else on this machine uses staging meanwhile, and nothing runs there afterwards that need not."""
+    platform.home.mkdir(parents=True, exist_ok=True)
+    with FileLock(platform.home / "staging.lock"):
+        try:
+            yield
+        finally:
+            try:
+                platform.place(STAGING).stop()
+            except RolloutError as error:
+                context.log.warning("what runs in staging was not stopped: %s", error)
+
+
+def _concluded(platform: Platform, chosen: Candidate, verdicts: Sequence[Verdict]) -> list[str]:
     """What follows from the verdicts, in words: it is remembered as good, or taken back."""
     refused = [f"{verdict.check}: {verdict.reason}" for verdict in verdicts if not verdict.passed]
     if refused:
-        return withdraw(platform, STAGING, model, f"refused in staging: {'; '.join(refused)}")
-    remember(platform, STAGING, "deploy", model, reason="accepted")
+        return withdraw(platform, STAGING, chosen, f"refused in staging: {'; '.join(refused)}")
+    remember(platform, STAGING, "deploy", chosen, reason="accepted")
     return ["it may have the traffic"]
 
 
-def _release(platform: Platform, model: Version) -> Release:
+def _check_still(platform: Platform, model: Version) -> None:
+    """Whoever went back while this was being rolled out has the last word."""
+    champion = platform.registry.champion()
+    if champion and champion.model != model:
+        reason = f"{champion.model.name} has become champion while {model.name} was rolled out"
+        deployed = follow(platform, champion, reason)
+        raise dg.Failure(f"{reason}; {deployed.model} serves again", allow_retries=False)
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """What keeps a place or a registry from being used says nothing about the candidate, which stays as it is."""
     try:
-        return release(platform, model)
-    except RolloutError as error:
+        yield
+    except (ImageError, ReleaseError, RolloutError) as error:
         raise dg.Failure(str(error), allow_retries=False) from error
-
-
-def _subject(platform: Platform, model: Version) -> str:
-    """The digest of what the service of `model` runs from: its image, or without one its bento."""
-    image, packed = image_of(platform, model), newest(platform, BENTOS, model)
-    return image.digest if image else packed.digest if packed else "nothing"
 
 
 defs = dg.Definitions(assets=[staging, deployment])

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -89,9 +90,15 @@ class Registry:
         last = expected_last if expected_last is not None else _number(champion)
         return self._append("promote", model, evaluation, actor, reason, last)
 
-    def earlier(self, to: str | None = None) -> Promotion:
-        """What `rollback` would go back to; RegistryError where there is nothing."""
-        return _target(self.history(), to)
+    def withdrawn(self, model: Version) -> Promotion | None:
+        """The rollback that took `model` out of service, where nobody has made it champion again since."""
+        found = None
+        for before, after in pairwise(self.history()):
+            if before.model == model and after.model != model:
+                found = after if after.action == "rollback" else None
+            elif after.model == model:
+                found = None
+        return found
 
     def rollback(self, *, actor: str, reason: str, check: Callable[[Path], object], to: str | None = None) -> Promotion:
         """Makes an earlier champion champion again: the one before, or the one whose name begins with `to`.
@@ -102,7 +109,7 @@ class Registry:
         """
         _check_signed(actor, reason)
         history = self.history()
-        target = _target(history, to)
+        target = _earlier(history) if to is None else _chosen(history, to)
         self._store.verify(target.model)  # Where it lies, and not only the copy in this machine's cache.
         check(self._store.fetch(target.model))
         return self._append("rollback", target.model, target.evaluation, actor, reason, history[-1].number)
@@ -134,10 +141,6 @@ def _check_signed(actor: str, reason: str) -> None:
     for name, text in (("actor", actor), ("reason", reason)):
         if not text.strip():
             raise RegistryError(f"the {name} is empty; a change of champion says who made it and why")
-
-
-def _target(history: Sequence[Promotion], to: str | None) -> Promotion:
-    return _earlier(history) if to is None else _chosen(history, to)
 
 
 def _earlier(history: Sequence[Promotion]) -> Promotion:

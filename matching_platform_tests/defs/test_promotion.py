@@ -10,9 +10,10 @@ import pytest
 
 from matching_platform.definitions import defs
 from matching_platform.defs.common import newest, note
-from matching_platform.defs.gate import ACCEPTANCES
 from matching_platform.defs.releasing import BENTOS, roll_back
 from matching_platform.delivery import acceptance
+from matching_platform.delivery.serving.place import Deployment, Release, RolloutError
+from matching_platform.delivery.serving.rollout import Rollout
 from matching_platform.learning import examination
 from matching_platform.learning.gate import EVALUATED
 from matching_platform.store.registry import MODELS, RegistryError
@@ -102,20 +103,16 @@ def test_what_staging_refuses_is_withdrawn(serving: World, tmp_path: Path) -> No
     assert (champion.model, champion.action, champion.actor) == (good, "rollback", "platform")
     assert "refused in staging: latency" in champion.reason
     staged = serving.platform.releases("staging").history()
-    assert [(one.model, one.good, one.action) for one in staged] == [
-        (good.name, True, "deploy"),
-        (other.name, False, "deploy"),
-        (good.name, True, "rollback"),
-    ]
+    assert [(one.model, one.good) for one in staged] == [(good.name, True), (other.name, False)]
     assert len(serving.platform.releases("production").history()) == 1
 
 
 def failed_acceptance(world: World, model: Version) -> None:
     """An examination that it did not pass."""
-    accepted = acceptance.read(world.platform.store, newest(world.platform, ACCEPTANCES, model))
+    accepted = acceptance.read(world.platform.store, newest(world.platform, acceptance.KIND, model))
     verdicts = [replace(verdict, passed=verdict.check != "answers") for verdict in accepted.verdicts]
     version = acceptance.write(world.platform.store, replace(accepted, verdicts=verdicts))
-    note(world.platform, ACCEPTANCES, version, model)
+    note(world.platform, acceptance.KIND, version, model)
 
 
 def another_bento(world: World, model: Version) -> None:
@@ -152,14 +149,13 @@ def test_back_and_further_back(serving: World, tmp_path: Path) -> None:
     assert serving.make("image", "staging", "deployment").success
     assert served(serving) == second.name
     rolled = roll_back(serving.platform, actor="Ada", reason="it booked nonsense")
-    assert (rolled.promotion.model, rolled.deployment.model) == (first, first.name)
+    assert (rolled.champion.model, rolled.deployment.model) == (first, first.name)
     assert served(serving) == first.name
     last = serving.platform.releases("production").current()
     assert (last.action, last.actor, last.reason) == ("rollback", "Ada", "it booked nonsense")
-    with pytest.raises(RegistryError, match="no earlier champion"):
+    with pytest.raises(RegistryError, match="nothing served well in production before"):
         roll_back(serving.platform, actor="Ada", reason="further back")
-    with pytest.raises(RegistryError, match="champion already"):
-        roll_back(serving.platform, actor="Ada", reason="again", to=first.name)
+    assert roll_back(serving.platform, actor="Ada", reason="again", to=first.name).deployment.changed is False
     assert served(serving) == first.name
     job = defs.get_job_def("rollback")
     config = {"ops": {"back": {"config": {"reason": "it was right after all", "to": second.name[:6]}}}}
@@ -171,16 +167,41 @@ def test_back_and_further_back(serving: World, tmp_path: Path) -> None:
     assert serving.platform.registry.champion().reason == "it was right after all"
 
 
-def test_a_rollback_that_was_cut_short_is_finished(serving: World, tmp_path: Path) -> None:
+def test_who_goes_back_during_a_rollout_has_the_last_word(
+    serving: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     first = serving.platform.registry.champion().model
     second = another(serving, tmp_path)
-    assert serving.make("image", "staging", "deployment").success
-    # Killed between the change of champion and the service.
-    serving.platform.registry.rollback(actor="Ada", reason="a reason", check=lambda _: None)
-    assert served(serving) == second.name
-    assert roll_back(serving.platform, actor="Ada", reason="a reason").promotion.model == first
+    assert serving.make("image", "staging").success
+    deploy = Rollout.deploy
+
+    def meanwhile(self: Rollout, release: Release) -> Deployment:
+        deployed = deploy(self, release)
+        if release.model == second.name:
+            serving.platform.registry.rollback(actor="Ada", reason="no", check=lambda _: None, to=first.name)
+        return deployed
+
+    monkeypatch.setattr(Rollout, "deploy", meanwhile)
+    made = serving.make("deployment")
+    assert f"{first.name} serves again" in made.failure
     assert served(serving) == first.name
-    assert [one.action for one in serving.platform.registry.history()] == ["promote", "promote", "rollback"]
+
+
+def test_what_has_nothing_to_do_with_the_model_is_not_its_fault(
+    serving: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    second = another(serving, tmp_path)
+    assert serving.make("image").success
+
+    def down(*_: object) -> Deployment:
+        raise RolloutError("the engine does not answer")
+
+    monkeypatch.setattr(Rollout, "deploy", down)
+    made = serving.make("staging")
+    assert "the engine does not answer" in made.failure
+    assert not made.result.get_asset_check_evaluations()
+    assert serving.platform.registry.champion().model == second
+    assert len(serving.platform.releases("staging").history()) == 1
 
 
 def test_where_nothing_was_rolled_out_only_the_champion_changes(world: World, tmp_path: Path) -> None:
@@ -188,7 +209,7 @@ def test_where_nothing_was_rolled_out_only_the_champion_changes(world: World, tm
     first = world.platform.registry.champion().model
     another(world, tmp_path)
     rolled = roll_back(world.platform, actor="Ada", reason="a reason")
-    assert (rolled.promotion.model, rolled.deployment) == (first, None)
+    assert (rolled.champion.model, rolled.deployment) == (first, None)
 
 
 def test_proposals_of_a_month_that_was_learned_from_are_not_judged(world: World) -> None:

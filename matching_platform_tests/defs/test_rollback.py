@@ -1,12 +1,11 @@
 """What the sensor over production does with what the front has counted."""
 
-import json
 from dataclasses import dataclass, field
 
 import dagster as dg
 import pytest
 
-from matching_platform.defs.rollback import LEAST_REQUESTS, failing_service
+from matching_platform.defs.rollback import AGAIN_SECONDS, LEAST_REQUESTS, failing_service
 from matching_platform.delivery.serving.place import Reading, RolloutError
 from matching_platform.delivery.serving.releases import Releases
 from matching_platform.environment import DEFAULTS, Platform, Settings
@@ -89,7 +88,8 @@ def test_a_front_that_does_not_answer_is_told(watched: Watched) -> None:
     context = dg.build_sensor_context(resources={"platform": watched.platform})
     result = failing_service(context)
     assert isinstance(result, dg.SkipReason)
-    assert result.skip_message == "nobody answers"
+    assert result.skip_message == "Production does not say how it serves: nobody answers"
+    assert [message.text for message in watched.told.messages] == [result.skip_message]
 
 
 @pytest.mark.parametrize(
@@ -121,25 +121,45 @@ def test_a_rollback_is_asked_for_once_and_says_why(watched: Watched) -> None:
     (request,) = watched.asked(100, 50)
     (again,) = watched.asked(200, 100)
     assert request.run_key == again.run_key
-    assert request.run_config["ops"]["back"]["config"]["reason"] == (
-        "50 of 100 requests failed in production within 300 s, more than 1.0%"
-    )
+    assert request.run_config["ops"]["back"]["config"] == {
+        "reason": "50 of 100 requests failed in production within 300 s, more than 1.0%",
+        "instead_of": 2,
+    }
 
 
 def test_what_failed_long_ago_does_not_count(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
     watched.serve("one", "two")
-    moments = iter([NOW, NOW + 290, NOW + 595, NOW + 600])
-    monkeypatch.setattr("matching_platform.defs.rollback.time", lambda: next(moments))
-    assert watched.asked(0, 0) == []
-    assert watched.asked(100, 0) == []
-    assert watched.asked(130, 2) == []  # The first look is forgotten, and this is the first within the window.
-    assert watched.asked(160, 4) != []
+    now = [NOW]
+    monkeypatch.setattr("matching_platform.defs.rollback.time", lambda: now[0])
+    asked = []
+    for moment, requests, errors in ((0, 0, 0), (290, 100, 0), (595, 130, 2), (600, 160, 4)):
+        now[0] = NOW + moment
+        asked.append(bool(watched.asked(requests, errors)))
+    # At 595 s the looks before are forgotten, and it is the first within the window.
+    assert asked == [False, False, False, True]
 
 
-def test_without_an_earlier_model_people_are_told(watched: Watched) -> None:
-    watched.serve("one")
+@pytest.mark.parametrize("models", [("one",), ("one", "two", "<")])
+def test_as_far_back_as_goes_by_itself(watched: Watched, models: tuple[str, ...]) -> None:
+    """Without an earlier model, and after a rollback: what ails the service may not be the model."""
+    watched.serve(*(model for model in models if model != "<"))
+    if "<" in models:
+        watched.releases.append("rollback", "one", Version("bentos", f"{0:064x}"), actor="Ada", reason="a test")
     assert watched.asked(0, 0) == []
     assert watched.asked(100, 50) == []
     (message,) = watched.told.messages
-    assert "there is no earlier model to go back to" in message.text
-    assert json.loads(watched.cursor)
+    assert message.text == (
+        "50 of 100 requests failed in production within 300 s; this is as far back as goes by itself: look at the service "
+        "of one."
+    )
+
+
+def test_another_try_after_a_while(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [NOW]
+    monkeypatch.setattr("matching_platform.defs.rollback.time", lambda: now[0])
+    watched.serve("one", "two")
+    keys = []
+    for moment, requests in ((0, 0), (30, 100), (60, 200), (60 + AGAIN_SECONDS, 300), (90 + AGAIN_SECONDS, 400)):
+        now[0] = NOW + moment
+        keys += [request.run_key for request in watched.asked(requests, requests)]
+    assert len(keys) > len(set(keys)) > 1

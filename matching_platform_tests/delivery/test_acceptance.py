@@ -618,7 +618,7 @@ def test_figures_are_read_from_the_metrics() -> None:
 
 IMAGE, OTHER = "sha256:" + "a" * 64, "sha256:" + "b" * 64
 ACCEPTED = Acceptance(
-    image=IMAGE,
+    subject=IMAGE,
     model=Version("models", "c" * 64),
     limits=Limits(p99_milliseconds=123.0),
     when=datetime(2024, 6, 1, 12, 30, tzinfo=UTC),
@@ -683,7 +683,7 @@ RECORD = st.none() | st.builds(CheckRecord, passed=st.booleans(), subject=st.sam
 @given(
     records=st.dictionaries(st.sampled_from(CHECKS), RECORD),
     passed=st.dictionaries(st.sampled_from(CHECKS), st.booleans()),
-    image=st.sampled_from([IMAGE, OTHER]),
+    subject=st.sampled_from([IMAGE, OTHER]),
 )
 def test_only_what_passed_every_check_may_be_deployed(
     records: dict[str, CheckRecord | None], passed: dict[str, bool], image: str

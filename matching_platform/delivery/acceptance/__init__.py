@@ -2,10 +2,11 @@
 
 from matching_platform.delivery.acceptance.examination import CHECKS, SENTENCES, examine
 from matching_platform.delivery.acceptance.limits import Limits
-from matching_platform.delivery.acceptance.record import Acceptance, obstacles, read, write
+from matching_platform.delivery.acceptance.record import KIND, Acceptance, obstacles, read, write
 
 __all__ = [
     "CHECKS",
+    "KIND",
     "SENTENCES",
     "Acceptance",
     "Limits",

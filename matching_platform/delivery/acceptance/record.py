@@ -20,12 +20,12 @@ _SHOWN: Final = 23  # characters of a digest, its algorithm among them
 
 @dataclass(frozen=True)
 class Acceptance:
-    """An examination as it is stored: of which image and model, by which limits, when, and with which verdicts.
+    """An examination as it is stored: of what and which model, by which limits, when, and with which verdicts.
 
-    `image` is the digest of what was started: of an image, or of a bento where no image is built.
+    `subject` is the digest of what was started: of an image, or of a bento where no image is run.
     """
 
-    image: str
+    subject: str
     model: Version
     limits: Limits
     when: AwareDatetime
@@ -45,26 +45,26 @@ def read(store: Store, version: Version) -> Acceptance:
     return _ACCEPTANCE.validate_json((store.fetch(version) / _FILE).read_bytes())
 
 
-def obstacles(acceptance: Acceptance | None, records: Mapping[str, CheckRecord | None], image: str) -> list[str]:
-    """Why what has the digest `image` must not be deployed, a sentence each; empty where it may be.
+def obstacles(acceptance: Acceptance | None, records: Mapping[str, CheckRecord | None], subject: str) -> list[str]:
+    """Why what has the digest `subject` must not be deployed, a sentence each; empty where it may be.
 
     `records` are the last results of the checks, whose subject is the digest that they judged. They and the acceptance's
     own verdicts must agree.
     """
     if acceptance is None:
         return ["nothing has been accepted yet: materialize staging"]
-    found = [] if acceptance.image == image else [_other("what was accepted is", acceptance.image, image)]
-    return [*found, *_failed(acceptance, records, image)]
+    found = [] if acceptance.subject == subject else [_other("what was accepted is", acceptance.subject, subject)]
+    return [*found, *_failed(acceptance, records, subject)]
 
 
-def _failed(acceptance: Acceptance, records: Mapping[str, CheckRecord | None], image: str) -> Iterator[str]:
+def _failed(acceptance: Acceptance, records: Mapping[str, CheckRecord | None], subject: str) -> Iterator[str]:
     verdicts = {verdict.check: verdict for verdict in acceptance.verdicts}
     for name in CHECKS:
         record, verdict = records.get(name), verdicts.get(name)
         if record is None:
             yield f"the check '{name}' was never made"
-        elif record.subject != image:
-            yield _other(f"the last check '{name}' judged", record.subject, image)
+        elif record.subject != subject:
+            yield _other(f"the last check '{name}' judged", record.subject, subject)
         elif not record.passed:
             yield f"the check '{name}' failed"
         elif verdict is None:

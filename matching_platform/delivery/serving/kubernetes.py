@@ -20,7 +20,7 @@ from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_expone
 from matching_platform.delivery.images.image import Image, ImageError, tag_of
 from matching_platform.delivery.probe import Probe
 from matching_platform.delivery.serving import checks
-from matching_platform.delivery.serving.place import Accept, Deployment, Reading, Release, RolloutError
+from matching_platform.delivery.serving.place import Accept, CandidateError, Deployment, Reading, Release, RolloutError
 
 WORKLOAD: Final = "matching-service"
 CONTAINER: Final = "service"
@@ -108,7 +108,7 @@ class Cluster:
                 view.await_rollout(image.digest, self.patience)
         self._await_answers(wanted)
         if problems := accept(self.url) if accept else ():
-            raise RolloutError(f"{self.name} serves {release.model}, which is not accepted: {'; '.join(problems)}")
+            raise CandidateError(f"{self.name} serves {release.model}, which is not accepted: {'; '.join(problems)}")
         return Deployment(self.name, release.model, image.digest, self.url, changed)
 
     def serving(self) -> str | None:
@@ -159,9 +159,9 @@ class Cluster:
         while True:
             try:
                 return checks.check(self.url, wanted)
-            except RolloutError:
+            except RolloutError as error:
                 if time.monotonic() > deadline:
-                    raise
+                    raise CandidateError(str(error)) from error
             time.sleep(_POLL_SECONDS)
 
 
@@ -222,7 +222,8 @@ class _View:
             since = {pod.metadata.uid: since.get(pod.metadata.uid, now) for pod in new if _trouble(pod)}
             stuck = any(now - first > _STUCK_SECONDS for first in since.values())
             if stuck or _gave_up(deployment, digest) or now > deadline:
-                raise RolloutError(self._why(deployment, new, digest))
+                failed = CandidateError if _names(deployment, digest) else RolloutError
+                raise failed(self._why(deployment, new, digest))
             time.sleep(_POLL_SECONDS)
 
     def replace_one(self, patience: float) -> None:

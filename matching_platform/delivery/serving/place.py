@@ -17,6 +17,13 @@ class RolloutError(RuntimeError):
     """The version was not rolled out; what served before serves on. The message says why."""
 
 
+class CandidateError(RolloutError):
+    """What is to serve does not: it did not come up, answers otherwise than its model, or passed a limit.
+
+    Any other RolloutError says nothing about it: a port is taken, an engine or a cluster does not answer.
+    """
+
+
 @dataclass(frozen=True)
 class Release:
     """What is to serve: a model, packed in folder `bento`, and its image where servers are made of images."""
@@ -64,10 +71,11 @@ class Place(Protocol):
     def url(self) -> str: ...
 
     def deploy(self, release: Release, accept: Accept | None = None) -> Deployment:
-        """Makes `release` answer at the address, and changes nothing where it does; RolloutError where it fails.
+        """Makes `release` answer at the address, and changes nothing where it does.
 
-        Before it gets traffic, a server must come up, name its version, answer the packed probe as its model did when
-        packed, and have no problems that `accept` finds. Otherwise what served before serves on.
+        CandidateError where the release is to blame, RolloutError where something else is. Before it gets traffic, a
+        server must come up, name its version, answer the packed probe as its model did when packed, and have no problems
+        that `accept` finds. Otherwise what served before serves on.
         """
         ...
 

@@ -9,8 +9,8 @@ from typing import Final
 import psutil
 
 # The marks that a process and its children carry in their environment.
-_FOLDER: Final = "MATCHING_PLATFORM_ROLLOUT"
-_ROLE: Final = "MATCHING_PLATFORM_ROLE"
+_FOLDER: Final = "MATCHING_SERVICE_FOLDER"
+_ROLE: Final = "MATCHING_SERVICE_ROLE"
 _KILL_SECONDS: Final = 10.0
 
 

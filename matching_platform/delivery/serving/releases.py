@@ -81,19 +81,29 @@ class Releases:
         Rolling back twice goes back two releases, not to and fro.
         """
         history = self.history()
-        # What was seen last of a release counts.
-        good = {_made(served): served.good for served in history}
         line = _line(history)
         earlier = (served for served in reversed(line[:-1]) if _made(served) != _made(line[-1]))
-        return next((served for served in earlier if good[_made(served)]), None)
+        return next((served for served in earlier if _serves_well(served, history)), None)
 
-    def of(self, model: str) -> Served | None:
-        """The newest release of a model that served well."""
-        return next((served for served in reversed(self.history()) if served.model == model and served.good), None)
+    def good(self, name: str) -> Served:
+        """The newest release that serves well of the one model whose name begins with `name`; ReleaseError otherwise."""
+        history = self.history()
+        found = [served for served in history if served.model.startswith(name) and _serves_well(served, history)]
+        models = sorted({served.model for served in found})
+        if len(models) > 1:
+            raise ReleaseError(f"'{name}' is the beginning of {', '.join(models)}; give more of it")
+        if not found:
+            raise ReleaseError(f"no model '{name}' has served well here; `models history` tells which were champion")
+        return found[-1]
 
     def history(self) -> list[Served]:
         """All releases, the first one first."""
         return [_served(entry) for entry in self._record.entries()]
+
+
+def _serves_well(served: Served, history: Sequence[Served]) -> bool:
+    """What was seen last of a release counts."""
+    return next(other.good for other in reversed(history) if _made(other) == _made(served))
 
 
 def _line(history: Sequence[Served]) -> list[Served]:

@@ -24,7 +24,7 @@ from matching_platform.delivery.images.image import Image
 from matching_platform.delivery.probe import Probe
 from matching_platform.delivery.serving import checks, processes, traffic
 from matching_platform.delivery.serving.front import ANSWER_SECONDS, HOST, SERVED_BY, deployments
-from matching_platform.delivery.serving.place import Accept, Deployment, Reading, Release, RolloutError
+from matching_platform.delivery.serving.place import Accept, CandidateError, Deployment, Reading, Release, RolloutError
 from matching_platform.delivery.serving.servers import FRONT, PROCESSES, Server, Servers, home_of, log_of
 from matching_platform.delivery.serving.steps import AT_ONCE, Seen, Step, Steps, seen
 
@@ -74,7 +74,7 @@ class Rollout:
 
         Before it gets traffic, a new server must come up, name its version, answer the packed probe as its model did
         when packed, and have no problems that `accept` finds. Then it passes the steps, where another one serves.
-        Otherwise RolloutError, and the old one serves on.
+        Otherwise CandidateError, and the old one serves on.
         """
         release = self._servers.served(release)
         wanted = checks.packed(release)
@@ -199,7 +199,7 @@ class Rollout:
         log = log_of(self.folder, address)
         log.parent.mkdir(parents=True)
         server = self._servers.start(release, address, self.folder)
-        with _stopped_on_failure(server):
+        with _stopped_on_failure(server), _to_blame():
             _await_ready(server, log)
             checks.check(f"http://{address}", wanted)
             with checks.answering(address):
@@ -232,7 +232,7 @@ class Rollout:
             found = seen(step, before, servers.get(server.address), servers.get(good["address"]))
             ended = time.monotonic() >= until
             if problems := found.problems(self._steps) if ended else found.failing(self._steps):
-                raise RolloutError(f"the new server did not pass the step '{step.name}': {'; '.join(problems)}")
+                raise CandidateError(f"the new server did not pass the step '{step.name}': {'; '.join(problems)}")
             if ended:
                 return found
 
@@ -310,6 +310,15 @@ def _stopped_on_failure(server: Server) -> Iterator[None]:
     except BaseException:
         server.stop(_FAILED_GRACE_SECONDS)
         raise
+
+
+@contextmanager
+def _to_blame() -> Iterator[None]:
+    """What goes wrong within is the new server's fault."""
+    try:
+        yield
+    except RolloutError as error:
+        raise CandidateError(str(error)) from error
 
 
 def _wait_for(holds: Callable[[], bool], process: psutil.Process | None, name: str, log: Path) -> None:

@@ -33,13 +33,15 @@ def releases(tmp_path: Path) -> Releases:
 
 
 def test_nothing_served_yet(releases: Releases) -> None:
-    assert releases.current() is releases.last_good() is releases.of("a") is None
+    assert releases.current() is releases.last_good() is None
     assert releases.history() == []
+    with pytest.raises(ReleaseError, match="no model 'a' has served well"):
+        releases.good("a")
 
 
 def test_an_entry_is_read_as_it_was_written_and_places_are_apart(releases: Releases, tmp_path: Path) -> None:
     served = releases.append("deploy", "a", bento("a"), image("a"), actor="jana", reason="better")
-    assert served == releases.current() == releases.history()[0] == releases.of("a")
+    assert served == releases.current() == releases.history()[0] == releases.good("a")
     assert (served.model, served.bento, served.image, served.good) == ("a", bento("a"), image("a"), True)
     assert (served.action, served.actor, served.reason) == ("deploy", "jana", "better")
     assert Releases(Store(tmp_path), "staging").current() is None
@@ -105,7 +107,11 @@ def test_the_newest_good_release_of_a_model(releases: Releases) -> None:
     releases.append("deploy", "a", bento("a"), image("a", "2" * 64))
     wanted = releases.append("deploy", "a", bento("a"), image("a", "3" * 64))
     releases.append("deploy", "a", bento("a"), image("a", "4" * 64), good=False)
-    assert releases.of("a") == wanted
+    assert releases.good("a") == wanted
+    releases.append("deploy", "ab", bento("b"))
+    with pytest.raises(ReleaseError, match="is the beginning of a, ab"):
+        releases.good("a")
+    assert releases.good("ab").model == "ab"
 
 
 EVENTS = st.lists(st.tuples(st.sampled_from("abcd"), st.booleans()) | st.none(), max_size=10)
