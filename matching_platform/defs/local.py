@@ -93,6 +93,8 @@ def clear(instance: dg.DagsterInstance) -> int:
     runs = instance.get_runs(dg.RunsFilter(tags=OURS, statuses=_UNFINISHED))
     for run in runs:
         instance.report_run_failed(run, "The process of this run was killed.")
+        # Its place in a pool, which no other step would ever get.
+        instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
     return len(runs)
 
 

@@ -90,8 +90,13 @@ def test_only_what_was_started_here_is_closed(tmp_path: Path) -> None:
             instance.add_run(
                 dg.DagsterRun(job_name="month", run_id=run_id, tags=tags, status=dg.DagsterRunStatus.STARTED)
             )
+        storage = instance.event_log_storage
+        storage.initialize_concurrency_limit_to_default("gpu")
+        assert storage.claim_concurrency_slot("gpu", "ours", "model").is_claimed
+        assert not storage.claim_concurrency_slot("gpu", "another", "model").is_claimed
         assert local.clear(instance) == 1
         assert {run.run_id: run.is_finished for run in instance.get_runs()} == {"ours": True, "a daemon's": False}
+        assert storage.claim_concurrency_slot("gpu", "another", "model").is_claimed
 
 
 def test_the_instance_lies_where_dagster_looks_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
