@@ -5,7 +5,8 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 # podman builds and runs; crun, its usual runtime, does not work everywhere, runc does.
-ENGINE := podman buildah runc conmon uidmap catatonit netavark aardvark-dns iptables skopeo docker-registry mmdebstrap
+ENGINE := podman buildah runc conmon uidmap catatonit netavark aardvark-dns iptables skopeo docker-registry mmdebstrap \
+	debian-archive-keyring gpg
 
 # Threads that wait in a spin slow each other down where several processes share few cores.
 export OMP_WAIT_POLICY ?= PASSIVE

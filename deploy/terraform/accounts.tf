@@ -6,17 +6,15 @@ locals {
     service = "The matching service; it has no rights at all"
     builds  = "Cloud Build, where it makes the service's image"
     code    = "What pushes the pipeline's image from main"
-    flux    = "Flux's image controllers, which read the registry"
     nodes   = "The cluster's nodes"
   }
 
   # Which pod acts as which account: namespace/name of its service account.
   workloads = {
-    "dagster/dagster"                        = "runs"
-    "dagster/dagster-control"                = "dagster"
-    "matching-staging/matching-service"      = "service"
-    "matching-production/matching-service"   = "service"
-    "flux-system/image-reflector-controller" = "flux"
+    "dagster/dagster"                      = "runs"
+    "dagster/dagster-control"              = "dagster"
+    "matching-staging/matching-service"    = "service"
+    "matching-production/matching-service" = "service"
   }
 
   project_roles = {
@@ -37,13 +35,14 @@ locals {
     # Archives and logs of builds; versions and records are nothing to them.
     "builds takes and tells" = { account = "builds", bucket = google_storage_bucket.store.name, role = "roles/storage.objectUser", folder = "builds/" }
     "builds finds its log"   = { account = "builds", bucket = google_storage_bucket.store.name, role = "roles/storage.legacyBucketReader", folder = null }
+    # What somebody submits to Cloud Build by hand, as cloudbuild.yaml says; the trigger takes GitHub's.
+    "code takes its source" = { account = "code", bucket = google_storage_bucket.store.name, role = "roles/storage.objectViewer", folder = "builds/code/" }
   }
 
   registry_roles = {
     "runs promotes by a tag" = { account = "runs", role = "roles/artifactregistry.writer" }
     "builds pushes"          = { account = "builds", role = "roles/artifactregistry.writer" }
     "code pushes"            = { account = "code", role = "roles/artifactregistry.writer" }
-    "flux looks for tags"    = { account = "flux", role = "roles/artifactregistry.reader" }
     "nodes pull"             = { account = "nodes", role = "roles/artifactregistry.reader" }
   }
 }
@@ -54,6 +53,8 @@ resource "google_service_account" "of" {
   account_id   = "${local.name}-${each.key}"
   display_name = "${local.name}: ${each.key}"
   description  = each.value
+
+  depends_on = [google_project_service.used]
 }
 
 resource "google_service_account_iam_member" "workload" {
@@ -95,6 +96,14 @@ resource "google_artifact_registry_repository_iam_member" "of" {
   repository = google_artifact_registry_repository.images.name
   role       = each.value.role
   member     = google_service_account.of[each.value.account].member
+}
+
+# Flux brings its own service account, which acts by itself: no annotation ties it to one of Google's.
+resource "google_artifact_registry_repository_iam_member" "flux_looks_for_tags" {
+  location   = google_artifact_registry_repository.images.location
+  repository = google_artifact_registry_repository.images.name
+  role       = "roles/artifactregistry.reader"
+  member     = "principal://iam.googleapis.com/projects/${data.google_project.this.number}/locations/global/workloadIdentityPools/${google_container_cluster.this.workload_identity_config[0].workload_pool}/subject/ns/flux-system/sa/image-reflector-controller"
 }
 
 resource "google_bigquery_dataset_iam_member" "edits" {

@@ -1,4 +1,5 @@
-# Labels and taints are those that matching_platform/defs/pods.py and deploy/dagster/release/values.yaml select and tolerate.
+# Labels and taints are those that matching_platform/defs/pods.py, deploy/dagster/release/values.yaml and
+# deploy/kubernetes select and tolerate.
 locals {
   pools = {
     system = {
@@ -6,15 +7,29 @@ locals {
       disk        = 100
       minimum     = 1
       maximum     = 4
+      zones       = null
       spot        = false
       accelerator = null
       taints      = []
+    }
+    # A node takes three pods of production. With one in each zone there is room for staging and for production twice, so
+    # a rollout or a rollback need not wait for a node; with all of them, for twice the autoscaler's most and a challenger.
+    service = {
+      machine     = "n2-standard-8"
+      disk        = 100
+      minimum     = 3
+      maximum     = 8
+      zones       = null
+      spot        = false
+      accelerator = null
+      taints      = [{ key = "matching-platform/pool", value = "service", effect = "NO_SCHEDULE" }]
     }
     batch = {
       machine     = "n2-highmem-8"
       disk        = 200
       minimum     = 0
       maximum     = 8
+      zones       = null
       spot        = false # A step that is taken away here would have to begin again.
       accelerator = null
       taints      = [{ key = "matching-platform/pool", value = "batch", effect = "NO_SCHEDULE" }]
@@ -24,6 +39,7 @@ locals {
       disk        = 200
       minimum     = 0
       maximum     = var.gpu.nodes
+      zones       = var.gpu.zones
       spot        = var.gpu.spot
       accelerator = var.gpu.accelerator
       taints = [
@@ -98,6 +114,8 @@ resource "google_container_node_pool" "of" {
   name     = each.key
   cluster  = google_container_cluster.this.id
   location = var.region
+
+  node_locations = each.value.zones # All of the region's, if none are named.
 
   # A region has three zones: counts are of all of them together.
   autoscaling {

@@ -4,6 +4,8 @@ resource "google_iam_workload_identity_pool" "github" {
 
   workload_identity_pool_id = "${local.name}-github"
   description               = "Workflows of ${var.github_repository}"
+
+  depends_on = [google_project_service.used]
 }
 
 resource "google_iam_workload_identity_pool_provider" "github" {

@@ -48,6 +48,8 @@ resource "google_pubsub_subscription" "dead_letters" {
 
 data "google_project" "this" {
   project_id = var.project
+
+  depends_on = [google_project_service.used]
 }
 
 # Pub/Sub itself moves a message to the dead letters.

@@ -74,18 +74,24 @@ variable "network_range" {
 }
 
 variable "gpu" {
-  description = "What a node for trainings is: machine, accelerator, and how many there may be at once (the pool `gpu` in dagster.yaml)"
-  type        = object({ machine = string, accelerator = string, nodes = number, spot = bool })
+  description = "What a node for trainings is: machine, accelerator, how many at once (the pool `gpu` in dagster.yaml), and zones that have such"
+  type        = object({ machine = string, accelerator = string, nodes = number, zones = list(string), spot = bool })
   default = {
     machine     = "g2-standard-16"
     accelerator = "nvidia-l4"
     nodes       = 1
+    zones       = ["europe-west1-b", "europe-west1-c"]
     spot        = true # A training goes on from its checkpoint.
   }
 
   validation {
     condition     = var.gpu.nodes >= 1 && var.gpu.nodes <= 8
     error_message = "Trainings need 1 to 8 nodes; without one, no model is ever made."
+  }
+
+  validation {
+    condition     = length(var.gpu.zones) > 0 && alltrue([for zone in var.gpu.zones : startswith(zone, "${var.region}-")])
+    error_message = "Name zones of the region that have the accelerator: gcloud compute accelerator-types list."
   }
 }
 

@@ -5,21 +5,29 @@ image or bento that it had then, and the champion follows: never to what staging
 """
 
 import json
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
+from filelock import FileLock
+
 from matching_platform.defs.common import newest, note
-from matching_platform.delivery import probe
+from matching_platform.delivery import acceptance, probe
 from matching_platform.delivery.images.image import Built, Image
 from matching_platform.delivery.packing import BentoArtefact, build_bento
-from matching_platform.delivery.serving.place import Deployment, Release, RolloutError
+from matching_platform.delivery.serving.place import CandidateError, Deployment, Release, RolloutError
 from matching_platform.delivery.serving.releases import Action, Served
-from matching_platform.environment import PRODUCTION, Platform
+from matching_platform.environment import PRODUCTION, STAGING, Platform
+from matching_platform.learning import split
+from matching_platform.learning.examination import frozen_exam
+from matching_platform.learning.gate import Verdict
 from matching_platform.matching.matcher import ModelError
 from matching_platform.store.files import StoreError
-from matching_platform.store.registry import Promotion, RegistryError
+from matching_platform.store.registry import Promotion
 from matching_platform.store.versions import Version
 
 BENTOS: Final = "bentos"
@@ -30,6 +38,8 @@ OURSELVES: Final = "platform"
 IMAGE: Final = "image.json"
 LOG: Final = "build.log"
 MATERIALS: Final = "materials.json"
+
+_log: Final = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -98,6 +108,26 @@ def release(platform: Platform, chosen: Candidate | Served) -> Release:
     return Release(name, platform.store.fetch(chosen.bento), chosen.image)
 
 
+def examine(platform: Platform, chosen: Candidate) -> list[Verdict]:
+    """What an examination of the candidate in staging finds; RolloutError where there can be none."""
+    frozen = split.current(platform.store)
+    if frozen is None:
+        raise RolloutError("there is no frozen test yet: materialize test_split first")
+    exam, place = frozen_exam(frozen), platform.place(STAGING)
+    with _alone(platform):
+        try:
+            url = place.deploy(release(platform, chosen)).url
+        except CandidateError as error:
+            return [Verdict(check, False, str(error)) for check in acceptance.CHECKS]
+        folder, limits = platform.store.fetch(chosen.model), platform.settings.acceptance
+        return acceptance.examine(url, folder, exam, limits, place.terminate, chosen.model.name)
+
+
+def refusal(verdicts: Sequence[Verdict]) -> str:
+    """What the examination did not find as it must be, in words; empty where all is well."""
+    return "; ".join(f"{verdict.check}: {verdict.reason}" for verdict in verdicts if not verdict.passed)
+
+
 def roll_out(platform: Platform, place: str, chosen: Candidate) -> Deployment:
     """Makes a candidate serve at a place, and remembers that it serves well there; raises as `Place.deploy` does."""
     deployed = platform.place(place).deploy(release(platform, chosen))
@@ -136,21 +166,20 @@ def roll_back(
 ) -> RolledBack | None:
     """What served well in production before, or the model whose name begins with `to`, serves again and is champion.
 
-    Nothing is trained or built: it serves from the image or bento that it had. Whatever was cut off on the way, the same
-    call again finishes. With `instead_of`, the number of a release, nothing happens (None) where another is in force by
-    now. StoreError where there is nothing to go back to, ModelError where the model does not load, RolloutError where it
-    does not come up: then what served before serves on.
+    Nothing is trained or built: it serves from the image or bento that it had. An earlier champion that never served
+    there is examined in staging first. Whatever was cut off on the way, the same call again finishes. With `instead_of`,
+    the number of a release, nothing happens (None) where another is in force by now. StoreError where there is nothing
+    to go back to, ModelError where the model does not load, RolloutError where it does not serve: then what served
+    before serves on.
     """
     served = platform.releases(PRODUCTION).current()
     if served is None:
         return RolledBack(platform.registry.rollback(actor=actor, reason=reason, check=probe.answers, to=to), None)
     if instead_of not in (None, served.number):
         return None
-    target = platform.releases(PRODUCTION).good(to) if to else way_back(platform)
-    if target is None:
-        raise RegistryError("nothing served well in production before; name a model that did with --to")
+    target = _served_well(platform, to) or _examined_now(platform, to)
     deployed = _serve_again(platform, PRODUCTION, target, actor=actor, reason=reason)
-    return RolledBack(_champion_again(platform, target.model, actor=actor, reason=reason), deployed)
+    return RolledBack(_champion_again(platform, deployed.model, actor=actor, reason=reason), deployed)
 
 
 def withdraw(platform: Platform, place: str, failed: Candidate, reason: str) -> list[str]:
@@ -177,10 +206,41 @@ def withdraw(platform: Platform, place: str, failed: Candidate, reason: str) -> 
     return told
 
 
+def _served_well(platform: Platform, to: str | None) -> Served | None:
+    return platform.releases(PRODUCTION).good(to) if to else way_back(platform)
+
+
+def _examined_now(platform: Platform, to: str | None) -> Candidate:
+    """An earlier champion that staging accepts now; RegistryError where there is none, RolloutError where it does not."""
+    model = platform.registry.earlier(to).model
+    if platform.settings.serving == "processes" and newest(platform, BENTOS, model) is None:
+        pack(platform, model)
+    chosen = candidate(platform, model)
+    if refused := refusal(examine(platform, chosen)):
+        raise RolloutError(f"{model.name} never served in production, and staging refuses it: {refused}")
+    return chosen
+
+
 def follow(platform: Platform, champion: Promotion, reason: str) -> Deployment:
-    """The champion serves again in production as it did before; ReleaseError where it never did so well."""
+    """The champion serves again in production as it did before; RolloutError where it never did so well."""
     served = platform.releases(PRODUCTION).good(champion.model.name)
+    if served is None:
+        raise RolloutError(f"{reason}, and never served in production: materialize bento to deployment")
     return _serve_again(platform, PRODUCTION, served, actor=OURSELVES, reason=reason)
+
+
+@contextmanager
+def _alone(platform: Platform) -> Iterator[None]:
+    """Nobody else on this machine uses staging meanwhile, and nothing runs there afterwards that need not."""
+    platform.home.mkdir(parents=True, exist_ok=True)
+    with FileLock(platform.home / "staging.lock"):
+        try:
+            yield
+        finally:
+            try:
+                platform.place(STAGING).stop()
+            except RolloutError as error:
+                _log.warning("what runs in staging was not stopped: %s", error)
 
 
 def _serves_well(platform: Platform) -> Served | None:
@@ -189,7 +249,7 @@ def _serves_well(platform: Platform) -> Served | None:
     return served if served is None or served.good else platform.releases(PRODUCTION).last_good()
 
 
-def _serve_again(platform: Platform, place: str, served: Served, *, actor: str, reason: str) -> Deployment:
+def _serve_again(platform: Platform, place: str, served: Candidate | Served, *, actor: str, reason: str) -> Deployment:
     deployed = platform.place(place).deploy(release(platform, served))
     current = platform.releases(place).current()
     if current is None or not current.good or not _is(current, served):

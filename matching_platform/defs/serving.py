@@ -6,21 +6,27 @@ from datetime import UTC, datetime
 from typing import Final
 
 import dagster as dg
-from filelock import FileLock
 
 from matching_platform.defs import gate
 from matching_platform.defs.automation import WHEN_EVALUATED, WHEN_UPSTREAM_CHANGES
 from matching_platform.defs.common import Made, PlatformParam, materialized, newest, note
 from matching_platform.defs.pods import op_tags
-from matching_platform.defs.releasing import Candidate, candidate, follow, release, remember, roll_out, withdraw
+from matching_platform.defs.releasing import (
+    Candidate,
+    candidate,
+    examine,
+    follow,
+    refusal,
+    remember,
+    roll_out,
+    withdraw,
+)
 from matching_platform.delivery import acceptance
 from matching_platform.delivery.acceptance import Acceptance
 from matching_platform.delivery.images.image import ImageError
 from matching_platform.delivery.serving.place import CandidateError, RolloutError
 from matching_platform.delivery.serving.releases import ReleaseError
 from matching_platform.environment import PRODUCTION, STAGING, Platform
-from matching_platform.learning import split
-from matching_platform.learning.examination import Exam, frozen_exam
 from matching_platform.learning.gate import Verdict
 from matching_platform.store.versions import Version
 
@@ -43,7 +49,7 @@ def staging(context: dg.AssetExecutionContext, platform: PlatformParam) -> dg.Ma
     model = gate.champion(platform, context.instance).model
     with _explained():
         chosen = candidate(platform, model)
-        verdicts = _examined(context, platform, chosen)
+        verdicts = examine(platform, chosen)
     accepted = Acceptance(chosen.subject, model, platform.settings.acceptance, datetime.now(UTC), verdicts)
     version = acceptance.write(platform.store, accepted)
     note(platform, acceptance.KIND, version, model)
@@ -93,43 +99,10 @@ def deployment(context: dg.AssetExecutionContext, platform: PlatformParam) -> dg
     return materialized(context, platform, Made(accepted, metadata))
 
 
-def _examined(context: dg.AssetExecutionContext, platform: Platform, chosen: Candidate) -> list[Verdict]:
-    exam, place = _exam(platform), platform.place(STAGING)
-    with _alone(context, platform):
-        try:
-            url = place.deploy(release(platform, chosen)).url
-        except CandidateError as error:
-            return [Verdict(check, False, str(error)) for check in acceptance.CHECKS]
-        folder, limits = platform.store.fetch(chosen.model), platform.settings.acceptance
-        return acceptance.examine(url, folder, exam, limits, place.terminate, chosen.model.name)
-
-
-def _exam(platform: Platform) -> Exam:
-    frozen = split.current(platform.store)
-    if frozen is None:
-        raise dg.Failure("there is no frozen test yet: materialize test_split first", allow_retries=False)
-    return frozen_exam(frozen)
-
-
-@contextmanager
-def _alone(context: dg.AssetExecutionContext, platform: Platform) -> Iterator[None]:
-    """Nobody else on this machine uses staging meanwhile, and nothing runs there afterwards that need not."""
-    platform.home.mkdir(parents=True, exist_ok=True)
-    with FileLock(platform.home / "staging.lock"):
-        try:
-            yield
-        finally:
-            try:
-                platform.place(STAGING).stop()
-            except RolloutError as error:
-                context.log.warning("what runs in staging was not stopped: %s", error)
-
-
 def _concluded(platform: Platform, chosen: Candidate, verdicts: Sequence[Verdict]) -> list[str]:
     """What follows from the verdicts, in words: it is remembered as good, or taken back."""
-    refused = [f"{verdict.check}: {verdict.reason}" for verdict in verdicts if not verdict.passed]
-    if refused:
-        return withdraw(platform, STAGING, chosen, f"refused in staging: {'; '.join(refused)}")
+    if refused := refusal(verdicts):
+        return withdraw(platform, STAGING, chosen, f"refused in staging: {refused}")
     remember(platform, STAGING, "deploy", chosen, reason="accepted")
     return ["it may have the traffic"]
 

@@ -90,6 +90,11 @@ class Registry:
         last = expected_last if expected_last is not None else _number(champion)
         return self._append("promote", model, evaluation, actor, reason, last)
 
+    def earlier(self, to: str | None = None) -> Promotion:
+        """What `rollback` would go back to; RegistryError where there is nothing."""
+        history = self.history()
+        return _earlier(history) if to is None else _chosen(history, to)
+
     def withdrawn(self, model: Version) -> Promotion | None:
         """The rollback that took `model` out of service, where nobody has made it champion again since."""
         found = None
@@ -108,8 +113,7 @@ class Registry:
         Raises RegistryError where there is nothing to go back to, LostRaceError where a promotion came in between.
         """
         _check_signed(actor, reason)
-        history = self.history()
-        target = _earlier(history) if to is None else _chosen(history, to)
+        target, history = self.earlier(to), self.history()
         self._store.verify(target.model)  # Where it lies, and not only the copy in this machine's cache.
         check(self._store.fetch(target.model))
         return self._append("rollback", target.model, target.evaluation, actor, reason, history[-1].number)

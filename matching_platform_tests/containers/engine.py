@@ -31,7 +31,8 @@ from matching_platform.delivery.packing import BentoArtefact
 REQUIRED: Final = "MATCHING_PLATFORM_REQUIRE_CONTAINERS"
 TOOLS: Final = ("podman", "runc", "docker-registry", "mmdebstrap")
 PACKAGES: Final = (
-    "podman buildah runc skopeo docker-registry mmdebstrap netavark aardvark-dns iptables conmon uidmap catatonit"
+    "podman buildah runc skopeo docker-registry mmdebstrap netavark aardvark-dns iptables conmon uidmap catatonit "
+    "debian-archive-keyring gpg"
 )
 SHARED: Final = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "matching-platform-tests")
 # User and password of a registry that is closed to others, and how it keeps them.

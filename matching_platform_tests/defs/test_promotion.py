@@ -153,7 +153,7 @@ def test_back_and_further_back(serving: World, tmp_path: Path) -> None:
     assert served(serving) == first.name
     last = serving.platform.releases("production").current()
     assert (last.action, last.actor, last.reason) == ("rollback", "Ada", "it booked nonsense")
-    with pytest.raises(RegistryError, match="nothing served well in production before"):
+    with pytest.raises(RegistryError, match="no earlier champion"):
         roll_back(serving.platform, actor="Ada", reason="further back")
     assert roll_back(serving.platform, actor="Ada", reason="again", to=first.name).deployment.changed is False
     assert served(serving) == first.name

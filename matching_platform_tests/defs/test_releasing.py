@@ -9,11 +9,20 @@ import pytest
 from matching_platform.defs import releasing
 from matching_platform.defs.common import note
 from matching_platform.defs.gate import hurdles
-from matching_platform.defs.releasing import BENTOS, candidate, remember, roll_back, roll_out, way_back, withdraw
+from matching_platform.defs.releasing import (
+    BENTOS,
+    Candidate,
+    candidate,
+    remember,
+    roll_back,
+    roll_out,
+    way_back,
+    withdraw,
+)
 from matching_platform.delivery.serving.place import CandidateError, Deployment, Release, RolloutError
-from matching_platform.delivery.serving.releases import ReleaseError
 from matching_platform.environment import DEFAULTS, Platform, Settings
-from matching_platform.learning.gate import Candidate
+from matching_platform.learning import gate
+from matching_platform.learning.gate import Verdict
 from matching_platform.matching.matcher import ModelError
 from matching_platform.store.registry import MODELS, RegistryError
 from matching_platform.store.versions import Version
@@ -46,6 +55,7 @@ class Theatre:
 
     platform: Platform
     stages: dict[str, Stage]
+    refused: set[str] = field(default_factory=set)
     models: dict[str, Version] = field(default_factory=dict)
 
     def promote(self, letter: str) -> None:
@@ -83,6 +93,10 @@ class Theatre:
             self.stage(letter)
             self.deploy(letter)
 
+    def examined(self, _: Platform, chosen: Candidate) -> list[Verdict]:
+        letter = next(letter for letter, model in self.models.items() if model == chosen.model)
+        return [Verdict("answers", letter not in self.refused, f"staging saw {letter}")]
+
     def back(self, **options: str | int) -> None:
         roll_back(self.platform, actor="Ada", reason="wrong bookings", **options)
 
@@ -103,7 +117,9 @@ def theatre(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Theatre:
     stages = {name: Stage(name) for name in ("staging", "production")}
     monkeypatch.setattr(Platform, "place", lambda _, name: stages[name])
     monkeypatch.setattr(releasing.probe, "answers", lambda _: [])
-    return Theatre(Platform(settings), stages)
+    theatre = Theatre(Platform(settings), stages)
+    monkeypatch.setattr(releasing, "examine", theatre.examined)
+    return theatre
 
 
 def test_back_and_further_back(theatre: Theatre) -> None:
@@ -113,7 +129,7 @@ def test_back_and_further_back(theatre: Theatre) -> None:
     assert theatre.state == ("b", "b1")
     theatre.back()
     assert theatre.state == ("a", "a1")
-    with pytest.raises(RegistryError, match="nothing served well in production before"):
+    with pytest.raises(RegistryError, match="there is no earlier champion"):
         theatre.back()
     theatre.back(to=theatre.models["c"].name[:8])
     assert theatre.state == ("c", "c1")
@@ -137,19 +153,29 @@ def test_the_same_model_packed_anew_is_rolled_back_as_well(theatre: Theatre) -> 
     assert theatre.state == ("a", "a1")
 
 
-def test_nothing_leads_to_what_staging_refused(theatre: Theatre) -> None:
+def test_nothing_leads_to_what_staging_refuses(theatre: Theatre) -> None:
     theatre.promote("a")
     assert theatre.stage("a", good=False) == []
     assert theatre.champion == "a"
     theatre.ship("b")
-    with pytest.raises(RegistryError, match="nothing served well"):
-        theatre.back()
-    with pytest.raises(ReleaseError, match="has served well here"):
-        theatre.back(to=theatre.models["a"].name)
+    theatre.refused.add("a")
+    for options in ({}, {"to": theatre.models["a"].name}):
+        with pytest.raises(
+            RolloutError, match="never served in production, and staging refuses it: answers: staging saw a"
+        ):
+            theatre.back(**options)
     assert theatre.state == ("b", "b1")
 
 
-def test_nothing_leads_to_what_was_never_staged(theatre: Theatre) -> None:
+def test_what_never_served_is_examined_first(theatre: Theatre) -> None:
+    theatre.promote("a")
+    theatre.ship("b")
+    theatre.back()
+    assert theatre.state == ("a", "a1")
+    assert theatre.platform.releases("production").current().action == "rollback"
+
+
+def test_a_refusal_does_not_lead_to_what_was_never_staged(theatre: Theatre) -> None:
     theatre.ship("a")
     theatre.promote("b")
     theatre.promote("c")
@@ -232,11 +258,11 @@ def test_a_request_that_came_too_late_does_nothing(theatre: Theatre) -> None:
 def test_the_gate_does_not_take_back_what_was_withdrawn(theatre: Theatre, tmp_path: Path) -> None:
     theatre.ship("a", "b")
     theatre.back()
-    again = Candidate("e" * 64, theatre.models["b"].digest, "t" * 64, "s" * 64, 3)
+    again = gate.Candidate("e" * 64, theatre.models["b"].digest, "t" * 64, "s" * 64, 3)
     with dg.DagsterInstance.ephemeral() as instance:
         found = hurdles(theatre.platform, instance, again)
         by_hand = hurdles(theatre.platform, instance, again, by_hand=True)
-        other = hurdles(theatre.platform, instance, Candidate("e" * 64, "9" * 64, "t" * 64, "s" * 64, 3))
+        other = hurdles(theatre.platform, instance, gate.Candidate("e" * 64, "9" * 64, "t" * 64, "s" * 64, 3))
     assert found[-1].startswith("it was taken out of service on ")
     assert "by Ada (wrong bookings)" in found[-1]
     assert found[:-1] == by_hand

@@ -12,6 +12,10 @@ Check = Callable[[list[Manifest]], Iterator[str]]
 ANSWER_SECONDS: Final = 120
 _BY_DIGEST: Final = re.compile(r".+@sha256:[0-9a-f]{64}")
 _MISSING: Final = object()
+# Where names are asked on GKE with NodeLocal DNSCache and with Cloud DNS; at the latter, metadata too, by another port.
+_NAME_SERVERS: Final = {"169.254.20.10/32", "169.254.169.254/32"}
+# The pool of deploy/terraform/cluster.tf that only the service's pods may use.
+NODES: Final = {"matching-platform/pool": "service"}
 
 
 def at(manifest: Any, path: str) -> Any:
@@ -87,8 +91,24 @@ def _service_leads(manifests: list[Manifest]) -> Iterator[str]:
                 yield f"{named(service)}: no container has the port {port['targetPort']}"
 
 
-def _budgeted(manifests: list[Manifest]) -> Iterator[str]:
+def _examined(manifests: list[Manifest]) -> bool:
+    """Whether this is staging, where one process is examined."""
+    labels = [one["metadata"].get("labels", {}) for one in _of("Namespace", manifests)]
+    return any(one.get("matching-platform/environment") == "staging" for one in labels)
+
+
+def _one_process(manifests: list[Manifest]) -> Iterator[str]:
+    if not _examined(manifests):
+        return
+    for kind in ("HorizontalPodAutoscaler", "PodDisruptionBudget"):
+        yield from (f"{named(one)}: there is one pod, to be examined" for one in _of(kind, manifests))
     for deployment in _of("Deployment", manifests):
+        if at(deployment, "spec.replicas") != 1:
+            yield f"{named(deployment)}: which of its pods is examined?"
+
+
+def _budgeted(manifests: list[Manifest]) -> Iterator[str]:
+    for deployment in () if _examined(manifests) else _of("Deployment", manifests):
         budgets = [
             one for one in _of("PodDisruptionBudget", manifests) if _selects(one["spec"]["selector"], deployment)
         ]
@@ -101,7 +121,10 @@ def _budgeted(manifests: list[Manifest]) -> Iterator[str]:
 
 
 def _scaled(manifests: list[Manifest]) -> Iterator[str]:
-    for scaler in _of("HorizontalPodAutoscaler", manifests):
+    scalers = _of("HorizontalPodAutoscaler", manifests)
+    if not scalers and not _examined(manifests):
+        yield "nothing follows the load"
+    for scaler in scalers:
         target, spec = at(scaler, "spec.scaleTargetRef.name"), scaler["spec"]
         found = [one for one in _of("Deployment", manifests) if one["metadata"]["name"] == target]
         if not found or "replicas" in found[0]["spec"]:
@@ -132,8 +155,10 @@ def _kept_in(manifests: list[Manifest]) -> Iterator[str]:
             if not (rule.get("to") and rule.get("ports")):
                 yield f"{named(policy)}: lets requests out to anywhere"
             for to in rule.get("to", []):
-                if at(to, "ipBlock.cidr") not in (_MISSING, "169.254.20.10/32"):
-                    yield f"{named(policy)}: lets requests out to {to['ipBlock']['cidr']}"
+                address = at(to, "ipBlock.cidr")
+                names = address in _NAME_SERVERS and all(one["port"] == 53 for one in rule.get("ports", ()))
+                if address is not _MISSING and not names:
+                    yield f"{named(policy)}: lets requests out to {address}"
 
 
 def _spread(manifests: list[Manifest]) -> Iterator[str]:
@@ -141,6 +166,15 @@ def _spread(manifests: list[Manifest]) -> Iterator[str]:
         spread = pod.get("topologySpreadConstraints", [])
         if not spread or not all(_selects(one["labelSelector"], deployment) for one in spread):
             yield f"{named(deployment)}: its pods may all be in one zone"
+
+
+def _own_nodes(manifests: list[Manifest]) -> Iterator[str]:
+    for deployment, pod in _pods(manifests):
+        if pod.get("nodeSelector") != NODES:
+            yield f"{named(deployment)}: it competes with trainings and the platform for nodes"
+        tolerated = {one["key"]: one.get("value") for one in pod.get("tolerations", ())}
+        if tolerated != NODES:
+            yield f"{named(deployment)}: the nodes of its pool do not take it"
 
 
 def _own_account(manifests: list[Manifest]) -> Iterator[str]:
@@ -193,10 +227,12 @@ POLICIES: Final[Mapping[str, Check]] = {
     "replaces pods one for one": _no_downtime,
     "selects its own pods": _selects_itself,
     "is spread over zones": _spread,
+    "runs on its own nodes": _own_nodes,
     "has an identity of its own": _own_account,
     "leads somewhere": _service_leads,
     "survives a drained node": _budgeted,
     "is scaled": _scaled,
+    "is one process where it is examined": _one_process,
     "denies what is not named": _denied,
     "says who may reach it": _reached,
     "asks nobody outside": _kept_in,

@@ -137,6 +137,14 @@ def test_it_serves_the_port_that_the_chart_asks() -> None:
     assert home == "DAGSTER_HOME=/opt/dagster/dagster_home"  # where the chart mounts the instance
 
 
+def test_the_gpus_driver_is_found() -> None:
+    """On GKE's nodes it lies where only these lead."""
+    steps = {step.name: step.rest for step in stages(read(DOCKERFILE.read_text()))[-1]}
+    given = dict(word.split("=", 1) for word in shlex.split(steps["ENV"]))
+    assert "/usr/local/nvidia/lib64" in given["LD_LIBRARY_PATH"].split(":")
+    assert "/usr/local/nvidia/bin" in given["PATH"].split(":")
+
+
 def test_the_commands_are_dagsters() -> None:
     from click.testing import CliRunner
     from dagster._cli import create_dagster_cli

@@ -9,6 +9,8 @@ from typing import Any, Final
 import kubernetes_validate
 import pytest
 import yaml
+from dagster import DagsterInvalidConfigError
+from dagster._core.instance.ref import InstanceRef
 
 from matching_platform_tests.deploy.manifests import Manifest, build, one, validate
 
@@ -125,37 +127,84 @@ def test_a_broken_value_is_seen(place: str, value: Any, problem: str) -> None:
     assert problem in found
 
 
-def test_the_instance_is_that_of_production(values: Values, production: Values) -> None:
-    """What the chart makes itself of its values, and what it takes over as it is."""
+def instance(values: Values) -> Values:
+    """The dagster.yaml that the chart makes of these values: templates/configmap-instance.yaml and helpers/instance."""
+    made = {
+        "storage": {"postgres": {"postgres_db": _database(values["postgresql"])}},
+        "run_coordinator": {
+            "module": "dagster.core.run_coordinator",
+            "class": "QueuedRunCoordinator",
+            "config": _coordinator(values),
+        },
+        "run_launcher": {"module": "dagster_k8s", "class": "K8sRunLauncher", "config": _launcher(values)},
+        "compute_logs": {
+            "module": "dagster_gcp.gcs.compute_log_manager",
+            "class": "GCSComputeLogManager",
+            "config": _snake(values["computeLogManager"]["config"]["gcsComputeLogManager"]),
+        },
+        "telemetry": values["telemetry"],
+    }
+    if values["concurrency"]["enabled"]:
+        made["concurrency"] = {part: _snake(values["concurrency"][part]) for part in ("pools", "runs")}
     whole = values["additionalInstanceConfig"]
-    assert whole == {name: production[name] for name in whole}
-    made_by_chart = {"storage", "run_coordinator", "run_launcher", "compute_logs", "telemetry"}
-    assert set(production) - set(whole) == made_by_chart
-    switched_off = (values["retention"], values["concurrency"], *_daemon(values, "runMonitoring", "runRetries"))
-    assert not any(part["enabled"] for part in switched_off)  # else the chart writes the same section again
-    assert not any(part["useThreads"] for part in _daemon(values, "sensors", "schedules"))
-    assert values["telemetry"] == production["telemetry"]
-    assert production["compute_logs"]["config"] == _snake(values["computeLogManager"]["config"]["gcsComputeLogManager"])
-    given, database = values["postgresql"], production["storage"]["postgres"]["postgres_db"]
-    assert given["postgresqlHost"] == database["hostname"]
-    assert given["postgresqlUsername"] == database["username"]
-    assert given["postgresqlDatabase"] == database["db_name"]
-    assert given["postgresqlParams"] == database["params"]
-    assert given["service"]["port"] == database["port"]
+    assert not made.keys() & whole.keys()  # YAML would have the section twice
+    return made | whole
 
 
-def test_runs_are_launched_as_in_production(values: Values, production: Values) -> None:
+def _coordinator(values: Values) -> Values:
+    given = values["dagsterDaemon"]["runCoordinator"]["config"]["queuedRunCoordinator"]
+    unlimited = {} if values["concurrency"]["enabled"] or not given else {"max_concurrent_runs": -1}
+    return unlimited | _snake(given)
+
+
+def _launcher(values: Values) -> Values:
     launcher = _snake(values["runLauncher"]["config"]["k8sRunLauncher"])
     for name in ("env_config_maps", "env_secrets"):
         launcher[name] = [source["name"] for source in launcher[name]]
     launcher["run_k8s_config"] = _snake(launcher["run_k8s_config"])
-    by_the_chart = {
+    return launcher | {
         "dagster_home": {"env": "DAGSTER_HOME"},
         "instance_config_map": {"env": "DAGSTER_K8S_INSTANCE_CONFIG_MAP"},
         "postgres_password_secret": {"env": "DAGSTER_K8S_PG_PASSWORD_SECRET"},
         "service_account_name": values["serviceAccount"]["name"],
     }
-    assert launcher | by_the_chart == production["run_launcher"]["config"]
+
+
+def _database(given: Values) -> Values:
+    return {
+        "username": given["postgresqlUsername"],
+        "password": {"env": "DAGSTER_PG_PASSWORD"},
+        "hostname": given["postgresqlHost"],
+        "db_name": given["postgresqlDatabase"],
+        "port": given["service"]["port"],
+        "params": given["postgresqlParams"],
+    }
+
+
+def test_the_instance_is_that_of_production(values: Values, production: Values, tmp_path: Path) -> None:
+    """What the chart makes of its values and what it takes over as it is, and Dagster takes it."""
+    switched_off = (values["retention"], *_daemon(values, "runMonitoring", "runRetries"))
+    assert not any(part["enabled"] for part in switched_off)  # else the chart writes the same section again
+    assert not any(part["useThreads"] for part in _daemon(values, "sensors", "schedules"))
+    made = instance(values)
+    assert made == production
+    concurrency = loaded(made, tmp_path).settings["concurrency"]
+    assert concurrency["runs"]["max_concurrent_runs"] == 12
+
+
+def test_dagster_refuses_limits_in_two_places(values: Values, tmp_path: Path) -> None:
+    """What the chart makes where its own concurrency is off: a limit of the run coordinator."""
+    concurrency = instance(values)["concurrency"]
+    whole = values["additionalInstanceConfig"] | {"concurrency": concurrency}
+    twice = instance(values | {"concurrency": {"enabled": False}, "additionalInstanceConfig": whole})
+    with pytest.raises(DagsterInvalidConfigError, match="incompatible with the `concurrency > runs` config"):
+        loaded(twice, tmp_path)
+
+
+def loaded(made: Values, folder: Path) -> InstanceRef:
+    """The instance as Dagster reads it."""
+    (folder / "dagster.yaml").write_text(yaml.safe_dump(made))
+    return InstanceRef.from_dir(str(folder))
 
 
 def test_a_read_only_code_server_can_write_where_dagster_does(values: Values) -> None:
@@ -221,5 +270,5 @@ def _daemon(values: Values, *names: str) -> list[Values]:
 
 
 def _snake(given: Values) -> Values:
-    """The chart's names as Dagster writes them."""
+    """The chart's names, not those within, as Dagster writes them."""
     return {"".join(f"_{c.lower()}" if c.isupper() else c for c in name): value for name, value in given.items()}

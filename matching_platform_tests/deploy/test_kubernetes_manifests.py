@@ -10,6 +10,7 @@ import yaml
 
 from matching_platform_tests.deploy.manifests import (
     DEPLOY,
+    FLUX,
     KUBERNETES,
     InvalidManifestError,
     Manifest,
@@ -25,6 +26,9 @@ OVERLAYS: Final = ("staging", "production", "production with a challenger")
 SERVICE: Final = "Deployment/matching-service"
 POD: Final = "spec.template.spec"
 CONTAINER: Final = f"{POD}.containers.0"
+# What tells of others' failures, and policies, to which an image that nobody pushed yet is a failure.
+SILENT: Final = {"Alert", "Provider", "ImagePolicy"}
+STAGING: Final = {"matching-platform/environment": "staging", "pod-security.kubernetes.io/enforce": "restricted"}
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +63,7 @@ INVALID: Final = [
     ("staging", SERVICE, "spec.replica", 2, "'replica' was unexpected"),
     ("staging", SERVICE, f"{CONTAINER}.resources.limit", {}, "'limit' was unexpected"),
     ("staging", SERVICE, f"{POD}.terminationGracePeriodSeconds", "130s", "'130s' is not of type"),
-    ("staging", "HorizontalPodAutoscaler/matching-service", "spec.maxReplica", 4, "'maxReplica' was unexpected"),
+    ("production", "HorizontalPodAutoscaler/matching-service", "spec.maxReplica", 4, "'maxReplica' was unexpected"),
     ("staging", "NetworkPolicy/nothing-else", "spec.podSelectors", {}, "'podSelectors' was unexpected"),
     ("flux", "ImagePolicy/matching-staging", "apiVersion", "image.toolkit.fluxcd.io/v1alpha9", "Couldn't find schema"),
     ("flux", "ImagePolicy/matching-staging", "spec.digestReflectionPolicy", "Sometimes", "is not one of"),
@@ -136,11 +140,17 @@ BROKEN: Final = [
     ("is scaled", "HorizontalPodAutoscaler/matching-service", "spec.maxReplicas", 3),
     ("is scaled", "HorizontalPodAutoscaler/matching-service", "spec.scaleTargetRef.name", "other"),
     ("is scaled", SERVICE, "spec.replicas", 3),
+    ("is scaled", "HorizontalPodAutoscaler/matching-service", "kind", "ConfigMap"),
+    ("is one process where it is examined", "Namespace/matching-production", "metadata.labels", STAGING),
+    ("runs on its own nodes", SERVICE, f"{POD}.nodeSelector", None),
+    ("runs on its own nodes", SERVICE, f"{POD}.tolerations", None),
+    ("runs on its own nodes", "Deployment/matching-front", f"{POD}.nodeSelector", {"matching-platform/pool": "gpu"}),
     ("denies what is not named", "NetworkPolicy/nothing-else", "spec.policyTypes", ["Ingress"]),
     ("says who may reach it", "NetworkPolicy/matching-service", "spec.podSelector.matchLabels", {"a": "b"}),
     ("says who may reach it", "NetworkPolicy/matching-service", "spec.ingress", [{}]),
     ("asks nobody outside", "NetworkPolicy/matching-service", "spec.egress", [{}]),
-    ("asks nobody outside", "NetworkPolicy/matching-service", "spec.egress.0.to.1.ipBlock.cidr", "0.0.0.0/0"),
+    ("asks nobody outside", "NetworkPolicy/matching-service", "spec.egress.0.to.2.ipBlock.cidr", "0.0.0.0/0"),
+    ("asks nobody outside", "NetworkPolicy/matching-service", "spec.egress.0.ports.1.port", 80),
     ("stays in its namespace", SERVICE, "metadata.namespace", "default"),
     ("is in a restricted namespace", "Namespace/matching-production", "metadata.labels", {}),
     ("grants no more than needed", "Role/rollout-observer", "rules.0.verbs", ["*"]),
@@ -155,20 +165,48 @@ def test_a_policy_complains(built: dict[str, list[Manifest]], policy: str, which
     assert policy in broken(manifests)
 
 
+def test_staging_is_one_pod(built: dict[str, list[Manifest]]) -> None:
+    """The acceptance reads the gauges of one process; a second pod would answer for the one that it ends."""
+    (deployment,) = (one for one in built["staging"] if one["kind"] == "Deployment")
+    assert deployment["spec"]["replicas"] == 1
+    assert not {one["kind"] for one in built["staging"]} & {"HorizontalPodAutoscaler", "PodDisruptionBudget"}
+
+
+@pytest.mark.parametrize(("path", "value"), [("spec.replicas", 2), ("spec.replicas", None)])
+def test_two_pods_in_staging_are_seen(built: dict[str, list[Manifest]], path: str, value: Any) -> None:
+    manifests = copy.deepcopy(built["staging"])
+    put(path, value)(one(manifests, SERVICE))
+    assert "is one process where it is examined" in broken(manifests)
+
+
 def test_every_policy_was_seen_to_complain() -> None:
     assert {policy for policy, *_ in BROKEN} == set(POLICIES)
 
 
 def test_what_flux_watches_is_there(built: dict[str, list[Manifest]]) -> None:
     """Names in one object lead to another; a typing error would leave Flux waiting for ever."""
-    flux = {named(manifest) for manifest in built["flux"]}
-    for manifest in built["flux"]:
+    flux = {named(manifest) for manifest in built["flux"] + built["dagster"]}
+    for manifest in built["flux"] + built["dagster"]:
         spec = manifest.get("spec", {})
         for reference in (spec.get("sourceRef"), *spec.get("eventSources", ())):
             if reference:
                 assert f"{reference['kind']}/{reference['name']}" in flux, named(manifest)
         for path in (spec.get("path"), spec.get("update", {}).get("path")):
             assert path is None or (DEPLOY.parent / path).is_dir(), named(manifest)
+
+
+def test_nothing_of_flux_fails_unheard(built: dict[str, list[Manifest]]) -> None:
+    """Everything that reports events is in the alert, and in its namespace, where sources without one are looked for."""
+    alert = one(built["flux"], "Alert/matching-platform")
+    working = [
+        manifest
+        for manifest in built["flux"] + built["dagster"]
+        if (manifest["apiVersion"], manifest["kind"]) in FLUX and manifest["kind"] not in SILENT
+    ]
+    assert {named(manifest) for manifest in working} == {
+        f"{source['kind']}/{source['name']}" for source in alert["spec"]["eventSources"]
+    }
+    assert {manifest["metadata"]["namespace"] for manifest in working} == {alert["metadata"]["namespace"]}
 
 
 @pytest.mark.parametrize("place", ["staging", "production"])

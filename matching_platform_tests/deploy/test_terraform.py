@@ -12,6 +12,7 @@ import pytest
 
 from matching_platform.environment import DEFAULTS, PREFIX, Settings
 from matching_platform_tests.deploy.google_provider import FACTS
+from matching_platform_tests.deploy.manifests import build
 from matching_platform_tests.deploy.terraform import Body, Module, blocks, read_module, references
 
 FOLDER: Final = Path(__file__).parents[2] / "deploy" / "terraform"
@@ -19,6 +20,7 @@ README: Final = FOLDER.parents[1] / "README.md"
 META: Final = {"count", "depends_on", "for_each", "lifecycle", "provider"}
 # What HCL itself names within an expression.
 HCL: Final = {"each", "count", "self", "path", "terraform"}
+GPU: Final = 'machine="g2-standard-16",accelerator="nvidia-l4",spot=true'
 # The random provider, of which one resource is used: hashicorp/random 3.7.
 RANDOM: Final = {"ephemeral.random_password": {"length", "special", "result"}}
 
@@ -147,6 +149,50 @@ def test_what_is_broken_is_seen(
     assert any(problem in one for one in [*unknown(broken, types), *unresolved(broken, types)])
 
 
+def early(module: Module) -> Iterator[str]:
+    """What Terraform may make, or look up, before the services that it needs are on."""
+    needs = {f"{kind}.{name}": set(_resources(body, module)) for (kind, name), body in module.resources.items()}
+    sure = {"google_project_service.used"}
+    while later := {place for place, needed in needs.items() if place not in sure and needed & sure}:
+        sure |= later
+    yield from (place for place in needs if "google_" in place and place not in sure)
+
+
+def _resources(value: Any, module: Module) -> Iterator[str]:
+    """The resources that expressions within `value` refer to, by themselves or through a local."""
+    for reference in references(value):
+        head, *rest = re.sub(r"\[[^\]]*\]", "", reference).split(".")
+        if head == "local":
+            yield from _resources(module.locals[rest[0]], module)
+        elif head not in HCL | {"var"}:
+            yield ".".join([head, *rest][: 3 if head in ("data", "ephemeral") else 2])
+
+
+def test_nothing_is_made_before_its_service_is_on(module: Module) -> None:
+    assert list(early(module)) == []
+    (services,) = re.findall(r"toset\((\[.*\])\)", module.resources["google_project_service", "used"]["for_each"])
+    # What Terraform itself asks.
+    assert {"cloudresourcemanager.googleapis.com", "serviceusage.googleapis.com"} <= set(
+        re.findall(r'"(.*?)"', services)
+    )
+
+
+@pytest.mark.parametrize(
+    ("file", "place"),
+    [
+        ("accounts.tf", "google_service_account.of"),
+        ("delivery.tf", "google_iam_workload_identity_pool.github"),
+        ("messages.tf", "data.google_project.this"),
+        ("network.tf", "google_container_cluster.this"),
+    ],
+)
+def test_what_is_made_too_early_is_seen(tmp_path: Path, file: str, place: str) -> None:
+    shutil.copytree(FOLDER, tmp_path, dirs_exist_ok=True)
+    for path in (tmp_path / file, *([tmp_path / "accounts.tf"] if file == "network.tf" else [])):
+        path.write_text(path.read_text().replace("depends_on = [google_project_service.used]", ""))
+    assert place in early(read_module(tmp_path))
+
+
 def test_nothing_is_declared_for_nobody(module: Module) -> None:
     used = {".".join(one.split(".")[:2]) for one in _all_references(module)}
     used |= {f"var.{name}" for name in re.findall(r"var\.(\w+)", (FOLDER / "versions.tf").read_text())}
@@ -183,9 +229,8 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("environment", ["staging", "production"])
-def test_terraform_takes_the_settings(alone: Path, environment: str) -> None:
-    planned = terraform("plan", "-input=false", f"-var-file={FOLDER / environment}.tfvars", folder=alone)
+def test_terraform_takes_the_settings(alone: Path) -> None:
+    planned = terraform("plan", "-input=false", f"-var-file={FOLDER}/production.tfvars", folder=alone)
     assert planned.returncode == 0, planned.stderr
 
 
@@ -199,7 +244,9 @@ def test_terraform_takes_the_settings(alone: Path, environment: str) -> None:
         ('administrators={all="0.0.0.0/0"}', "the whole internet"),
         ("github_repository=matching", "OWNER/NAME"),
         ("keep_days=1", "7 days at least"),
-        ('gpu={machine="g2-standard-16",accelerator="nvidia-l4",nodes=0,spot=true}', "1 to 8 nodes"),
+        (f'gpu={{{GPU},nodes=0,zones=["europe-west1-b"]}}', "1 to 8 nodes"),
+        (f"gpu={{{GPU},nodes=1,zones=[]}}", "zones of the region"),
+        (f'gpu={{{GPU},nodes=1,zones=["europe-west4-a"]}}', "zones of the region"),
     ],
 )
 def test_terraform_refuses_what_cannot_be(alone: Path, setting: str, problem: str) -> None:
@@ -313,6 +360,22 @@ def test_trainings_at_once_are_as_many_as_gpus(module: Module) -> None:
     instance = yaml.safe_load((FOLDER.parent / "dagster" / "production" / "dagster.yaml").read_text())
     gpu = next(line for line in (FOLDER / "variables.tf").read_text().split("variable ") if line.startswith('"gpu"'))
     assert f"nodes       = {instance['concurrency']['pools']['default_limit']}" in gpu
+
+
+def test_flux_may_read_the_registry_as_itself(module: Module) -> None:
+    """Its controller looks for tags as the service account that Flux installs, which no manifest of ours annotates."""
+    bound = module.resources["google_artifact_registry_repository_iam_member", "flux_looks_for_tags"]
+    assert bound["role"] == "roles/artifactregistry.reader"
+    pool = "${google_container_cluster.this.workload_identity_config[0].workload_pool}"
+    assert bound["member"] == (
+        "principal://iam.googleapis.com/projects/${data.google_project.this.number}/locations/global"
+        f"/workloadIdentityPools/{pool}/subject/ns/flux-system/sa/image-reflector-controller"
+    )
+    scanned = [*build(FOLDER.parent / "flux"), *build(FOLDER.parent / "dagster" / "release")]
+    for repository in (one for one in scanned if one["kind"] == "ImageRepository"):
+        assert repository["metadata"]["namespace"] == "flux-system"
+        assert repository["spec"]["provider"] == "gcp"
+        assert "serviceAccountName" not in repository["spec"]
 
 
 def test_manifests_name_the_accounts_that_are_made(module: Module) -> None:

@@ -12,6 +12,8 @@ import yaml
 from google.cloud.devtools import cloudbuild_v1
 from google.protobuf.json_format import ParseDict, ParseError
 
+from matching_platform_tests.deploy.terraform import read_module
+
 ROOT: Final = Path(__file__).parents[2]
 WORKFLOWS: Final = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 CLOUD_BUILD: Final = ROOT / "deploy" / "cloudbuild" / "cloudbuild.yaml"
@@ -105,6 +107,7 @@ def test_pull_requests_are_tested_and_push_nothing() -> None:
 
 def test_main_is_tested_before_it_is_pushed() -> None:
     images = load(ROOT / ".github" / "workflows" / "images.yml")
+    assert images["on"].keys() == {"push", "workflow_dispatch"}  # By hand, too: the first image waits for no commit.
     assert images["on"]["push"]["branches"] == ["main"]
     assert jobs(images)["test"]["uses"] == "./.github/workflows/test.yml"
     assert set(jobs(images)["user-code"]["needs"]) == {"test", "manifests"}
@@ -117,6 +120,12 @@ def test_they_run_what_exists() -> None:
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     for asked in re.findall(r"(?:sudo|^\s+)\s*make ([a-z ]+)$", whole, re.MULTILINE):
         assert set(asked.split()) <= targets
+
+
+def test_debian_is_trusted_where_the_tests_run() -> None:
+    """GitHub's machines are Ubuntu; without Debian's keys and gpg, mmdebstrap refuses the tests' base image."""
+    (packages,) = re.findall(r"^ENGINE := ((?:.*\\\n)*.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert {"mmdebstrap", "debian-archive-keyring", "gpg"} <= set(packages.replace("\\", " ").split())
 
 
 @pytest.fixture
@@ -172,11 +181,23 @@ def test_every_substitution_is_used_and_given(build: Document) -> None:
 
 
 def test_the_trigger_gives_what_the_build_takes(build: Document) -> None:
-    from matching_platform_tests.deploy.terraform import read_module
-
     trigger = read_module(ROOT / "deploy" / "terraform").resources["google_cloudbuild_trigger", "code"]
     assert set(trigger["substitutions"]) <= set(build["substitutions"])
     assert ROOT / trigger["filename"] == CLOUD_BUILD
+
+
+def test_the_step_that_asks_kubectl_has_it(build: Document) -> None:
+    """Of Google's images, those named by the version alone have it; -slim, -stable and -alpine do not."""
+    (step,) = (step for step in build["steps"] if any("kubectl" in each for each in step["args"]))
+    assert step["name"] == "gcr.io/google.com/cloudsdktool/google-cloud-cli:${_CLOUD_SDK}"
+    assert re.fullmatch(r"\d+\.\d+\.\d+", build["substitutions"]["_CLOUD_SDK"])
+
+
+def test_what_is_submitted_by_hand_can_be_read() -> None:
+    (folder,) = re.findall(r"--gcs-source-staging-dir=gs://PROJECT-matching/(\S+)", CLOUD_BUILD.read_text())
+    roles = read_module(ROOT / "deploy" / "terraform").locals["bucket_roles"].values()
+    grants = [(one["role"], one["folder"]) for one in roles if one["account"] == "code"]
+    assert grants == [("roles/storage.objectViewer", f"{folder}/")]
 
 
 def test_both_build_the_same(build: Document) -> None:

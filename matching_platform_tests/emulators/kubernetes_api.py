@@ -195,7 +195,7 @@ class Server:
         self.workloads = {
             f"matching-{place}": Workload(
                 one(built, "Deployment/matching-service"),
-                one(built, "HorizontalPodAutoscaler/matching-service")["spec"]["minReplicas"],
+                _replicas(built),
             )
             for place, built in overlays.items()
         }
@@ -416,6 +416,14 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *_: Any) -> None:
         """Nothing: the test's output is for the test."""
+
+
+def _replicas(built: list[Manifest]) -> int:
+    """As many as the autoscaler starts with, or as the Deployment says where nothing scales it."""
+    scaled = [found for found in built if found["kind"] == "HorizontalPodAutoscaler"]
+    return int(
+        scaled[0]["spec"]["minReplicas"] if scaled else one(built, "Deployment/matching-service")["spec"]["replicas"]
+    )
 
 
 @contextmanager

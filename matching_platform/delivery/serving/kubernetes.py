@@ -80,14 +80,15 @@ class Registry(Protocol):
 class Cluster:
     """The service in one environment, `staging` or `production`, reached from here at `url`.
 
-    `context` is one of the kubeconfig's; without it, we run in that cluster. A rollout may take `patience` seconds.
+    `context` is one of the kubeconfig's; without it, we run in that cluster. A rollout may take `patience` seconds, a little
+    more than the cluster itself gives it.
     """
 
     name: str
     url: str
     registry: Registry
     context: str | None = None
-    patience: float = 600.0
+    patience: float = 720.0
 
     def deploy(self, release: Release, accept: Accept | None = None) -> Deployment:
         """Makes the image of `release` the environment's newest, and returns when its pods alone answer.

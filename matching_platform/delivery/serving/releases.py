@@ -85,16 +85,17 @@ class Releases:
         earlier = (served for served in reversed(line[:-1]) if _made(served) != _made(line[-1]))
         return next((served for served in earlier if _serves_well(served, history)), None)
 
-    def good(self, name: str) -> Served:
-        """The newest release that serves well of the one model whose name begins with `name`; ReleaseError otherwise."""
+    def good(self, name: str) -> Served | None:
+        """The newest release that serves well of the one model whose name begins with `name`; None where there is none.
+
+        ReleaseError where more than one model begins so.
+        """
         history = self.history()
         found = [served for served in history if served.model.startswith(name) and _serves_well(served, history)]
         models = sorted({served.model for served in found})
         if len(models) > 1:
             raise ReleaseError(f"'{name}' is the beginning of {', '.join(models)}; give more of it")
-        if not found:
-            raise ReleaseError(f"no model '{name}' has served well here; `models history` tells which were champion")
-        return found[-1]
+        return found[-1] if found else None
 
     def history(self) -> list[Served]:
         """All releases, the first one first."""

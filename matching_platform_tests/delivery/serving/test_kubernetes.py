@@ -183,7 +183,7 @@ def test_a_rollout_that_was_killed_goes_on(world: World) -> None:
 
 
 FATES: Final[list[tuple[Fate, list[str]]]] = [
-    ("ImagePullBackOff", ["did not roll out", "0 of 2|2 of 2", "ImagePullBackOff", "Failed: what happened to uid"]),
+    ("ImagePullBackOff", ["did not roll out", "0 of 1|1 of 1", "ImagePullBackOff", "Failed: what happened to uid"]),
     ("CrashLoopBackOff", ["CrashLoopBackOff|its container ended", "its log ends with", "the model of .* is cut short"]),
     ("never ready", ["Progressing: the ReplicaSet has timed out", "Running, not ready"]),
     ("Unschedulable", ["PodScheduled: 0/3 nodes: too little cpu"]),
@@ -310,11 +310,11 @@ def test_pods_count_what_they_failed(world: World) -> None:
     place = world.place()
     world.server.counts = {200: 90, 400: 5, 500: 4, 504: 1}
     before = place.traffic()
-    assert (before.requests, before.errors) == (200, 10)  # Two pods, and probes are not counted.
+    assert (before.requests, before.errors) == (100, 5)  # Probes are not counted.
     world.server.counts[500] += 10
-    assert place.traffic().since(before) == (20, 20)
+    assert place.traffic().since(before) == (10, 10)
     place.terminate()
-    assert place.traffic().since(before) == (220, 30)  # Another pod counts from its start.
+    assert place.traffic().since(before) == (110, 15)  # Another pod counts from its start.
 
 
 def test_pods_that_do_not_count_are_an_error(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,0 @@
-project           = "example-project"
-environment       = "staging"
-first_month       = "2024-01"
-database_tier     = "db-custom-1-3840"
-github_repository = "example/matching-platform"
