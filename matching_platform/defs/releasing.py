@@ -152,12 +152,17 @@ def remember(
     platform.releases(place).append(action, name, chosen.bento, chosen.image, good=good, actor=actor, reason=reason)
 
 
-def way_back(platform: Platform) -> Served | None:
-    """Where a rollback leads: what serves in production, where the champion is another by now; else what served well
-    before it. None where nothing did."""
+def way_back(platform: Platform, *, failing: bool = False) -> Served | None:
+    """Where a rollback leads; None where nothing served well in production.
+
+    That is what serves there, where the champion is another by now and it is not `failing`; else what served before it.
+    """
     served, champion = platform.releases(PRODUCTION).current(), platform.registry.champion()
-    if served and served.good and champion and served.model != champion.model.name:
-        return served
+    if served and served.good:
+        # A deployment that was killed before it was noted leaves another model there.
+        other = platform.place(PRODUCTION).serving() if failing else champion.model.name if champion else None
+        if other not in (None, served.model):
+            return served
     return platform.releases(PRODUCTION).last_good()
 
 
@@ -168,16 +173,17 @@ def roll_back(
 
     Nothing is trained or built: it serves from the image or bento that it had. An earlier champion that never served
     there is examined in staging first. Whatever was cut off on the way, the same call again finishes. With `instead_of`,
-    the number of a release, nothing happens (None) where another is in force by now. StoreError where there is nothing
-    to go back to, ModelError where the model does not load, RolloutError where it does not serve: then what served
-    before serves on.
+    the number of a release that fails, nothing happens (None) where another is in force by now. StoreError where there
+    is nothing to go back to, ModelError where the model does not load, RolloutError where it does not serve: then what
+    served before serves on.
     """
     served = platform.releases(PRODUCTION).current()
     if served is None:
         return RolledBack(platform.registry.rollback(actor=actor, reason=reason, check=probe.answers, to=to), None)
     if instead_of not in (None, served.number):
         return None
-    target = _served_well(platform, to) or _examined_now(platform, to)
+    served_well = platform.releases(PRODUCTION).good(to) if to else way_back(platform, failing=instead_of is not None)
+    target = served_well or _examined_now(platform, to)
     deployed = _serve_again(platform, PRODUCTION, target, actor=actor, reason=reason)
     return RolledBack(_champion_again(platform, deployed.model, actor=actor, reason=reason), deployed)
 
@@ -204,10 +210,6 @@ def withdraw(platform: Platform, place: str, failed: Candidate, reason: str) -> 
         except (ModelError, StoreError) as error:
             told.append(f"the champion could not be taken back: {error}")
     return told
-
-
-def _served_well(platform: Platform, to: str | None) -> Served | None:
-    return platform.releases(PRODUCTION).good(to) if to else way_back(platform)
 
 
 def _examined_now(platform: Platform, to: str | None) -> Candidate:

@@ -90,7 +90,7 @@ def failing_service(context: dg.SensorEvaluationContext, platform: PlatformParam
     told = f"{errors} of {requests} requests failed in production within {WINDOW_SECONDS} s"
     if requests < LEAST_REQUESTS or errors <= limit * requests:
         return dg.SensorResult(skip_reason=told, cursor=cursor)
-    if served.action == "rollback" or way_back(platform) is None:
+    if served.action == "rollback" or way_back(platform, failing=True) is None:
         text = f"{told}; this is as far back as goes by itself: look at the service of {served.model}."
         platform.notifier.notify(Message(f"production/{served.number}/failing", text))
         return dg.SensorResult(skip_reason=text, cursor=cursor)

@@ -13,6 +13,7 @@ from matching_platform.defs.releasing import (
     BENTOS,
     Candidate,
     candidate,
+    release,
     remember,
     roll_back,
     roll_out,
@@ -37,6 +38,10 @@ class Stage:
     down: bool = False
     served: list[str] = field(default_factory=list)
     url: str = "http://127.0.0.1:1"
+    model: str | None = None
+
+    def serving(self) -> str | None:
+        return self.model
 
     def deploy(self, release: Release) -> Deployment:
         if self.down:
@@ -46,6 +51,7 @@ class Stage:
             raise CandidateError(f"{bento} does not come up")
         changed = self.served[-1:] != [bento]
         self.served.append(bento)
+        self.model = release.model
         return Deployment(self.name, release.model, None, self.url, changed)
 
 
@@ -243,6 +249,22 @@ def test_a_deployment_that_was_cut_short_before_it_was_noted(theatre: Theatre) -
     theatre.promote("b")
     theatre.stages["production"].served.append("b1")
     theatre.back()
+    assert theatre.state == ("a", "a1")
+
+
+def test_what_fails_is_left_whoever_is_champion(theatre: Theatre) -> None:
+    theatre.ship("a", "b")
+    theatre.promote("c")
+    theatre.back(instead_of=theatre.platform.releases("production").current().number)
+    assert theatre.state == ("a", "a1")
+
+
+def test_what_fails_and_was_never_noted_is_left_for_what_is_noted(theatre: Theatre) -> None:
+    theatre.ship("a")
+    theatre.promote("b")
+    production = theatre.stages["production"]
+    production.deploy(release(theatre.platform, candidate(theatre.platform, theatre.models["b"])))
+    theatre.back(instead_of=theatre.platform.releases("production").current().number)
     assert theatre.state == ("a", "a1")
 
 

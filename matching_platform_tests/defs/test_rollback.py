@@ -33,6 +33,9 @@ class Production:
 
     reading: Reading | None = None
 
+    def serving(self) -> str | None:
+        return None
+
     def traffic(self) -> Reading:
         if self.reading is None:
             raise RolloutError("nobody answers")
