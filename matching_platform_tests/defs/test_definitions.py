@@ -8,6 +8,7 @@ import pytest
 
 from matching_platform.definitions import defs
 from matching_platform.defs.pods import GPU_POOL
+from matching_platform.defs.serving import POOL
 
 TABLES = {"invoices", "transfers", "matches"}
 # By asset: what it depends on, and whether it has months.
@@ -33,6 +34,7 @@ GRAPH = {
     "realised_quality": ({"proposals", "matches"}, True),
 }
 CHECKS = {"data", "split", "quality", "segments", "calibration", "speed"}
+POOLS = {"model": GPU_POOL, "staging": POOL, "deployment": POOL}
 SERVED = {"answers", "served_quality", "schema", "malformed", "latency", "throughput", "memory", "shutdown"}
 
 
@@ -68,7 +70,7 @@ def test_every_asset_asks_a_cluster_for_a_pod() -> None:
     assert len(assets) == len([upstream for upstream, _ in GRAPH.values() if upstream])
     for asset in assets:
         assert "dagster-k8s/config" in asset.op.tags, asset.key
-        assert asset.op.pool == (GPU_POOL if asset.key == dg.AssetKey("model") else None)
+        assert asset.op.pool == POOLS.get(asset.key.to_user_string())
 
 
 def test_the_checks_of_the_gate_block(repository: dg.RepositoryDefinition) -> None:

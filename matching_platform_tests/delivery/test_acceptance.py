@@ -37,7 +37,7 @@ from matching_platform.delivery.acceptance.schema import frame, problems
 from matching_platform.delivery.acceptance.server import AnswerError, asking, gauge
 from matching_platform.delivery.acceptance.shutdown import examine_shutdown
 from matching_platform.delivery.serving.place import Release
-from matching_platform.delivery.serving.servers import BentoServers, Server
+from matching_platform.delivery.serving.servers import BentoServers, Server, log_of
 from matching_platform.learning.examination import Exam
 from matching_platform.learning.examples import credible_tags
 from matching_platform.learning.gate import CheckRecord, Verdict
@@ -112,12 +112,12 @@ Respond = Callable[[str, str, bytes], tuple[int, bytes] | None]
 def started(bento: Path, folder: Path) -> Iterator[tuple[str, Server]]:
     """The URL of a process that serves `bento`, and the process."""
     address = f"127.0.0.1:{free_port()}"
-    (folder / "servers" / address).mkdir(parents=True)
+    log_of(folder, address).parent.mkdir(parents=True)
     server, url = BentoServers().start(Release(VERSION, bento), address, folder), f"http://{address}"
     try:
         deadline = time.monotonic() + 60
         while not is_ready(url):
-            assert time.monotonic() < deadline, (folder / "servers" / address / "server.log").read_text()
+            assert time.monotonic() < deadline, log_of(folder, address).read_text()
             time.sleep(0.1)
         yield url, server
     finally:
@@ -686,10 +686,10 @@ RECORD = st.none() | st.builds(CheckRecord, passed=st.booleans(), subject=st.sam
     subject=st.sampled_from([IMAGE, OTHER]),
 )
 def test_only_what_passed_every_check_may_be_deployed(
-    records: dict[str, CheckRecord | None], passed: dict[str, bool], image: str
+    records: dict[str, CheckRecord | None], passed: dict[str, bool], subject: str
 ) -> None:
     sealed = replace(ACCEPTED, verdicts=[Verdict(name, holds, "") for name, holds in passed.items()])
-    allowed = image == IMAGE and all(
-        records.get(name) == CheckRecord(True, image) and passed.get(name, False) for name in CHECKS
+    allowed = subject == IMAGE and all(
+        records.get(name) == CheckRecord(True, subject) and passed.get(name, False) for name in CHECKS
     )
-    assert (obstacles(sealed, records, image) == []) == allowed
+    assert (obstacles(sealed, records, subject) == []) == allowed

@@ -112,7 +112,7 @@ FAULTS = {
     ),
     "it is slow": (
         {"seconds": "0.3 if asked else 0"},
-        Steps(canary_share=0.5, canary_seconds=5.0, slower=3.0),
+        Steps(canary_share=0.5, canary_seconds=15.0, slower=3.0),
         "'canary': the p95 is [0-9]+ ms",
     ),
     "it fails when all traffic is there": (
