@@ -58,7 +58,7 @@ def main() -> None:
         # Without a command, help was shown, and there is nothing more to say.
         _fail(error.format_message())
     except _expected() as error:
-        _fail(_told(error))
+        _fail(str(error))
     else:
         sys.exit(code if isinstance(code, int) else 0)
 
@@ -71,7 +71,6 @@ def _fail(told: str) -> NoReturn:
 
 def _expected() -> tuple[type[Exception], ...]:
     """Errors that are the user's to mend; looked up only when one is raised."""
-    from pydantic import ValidationError
     from pydantic_settings import SettingsError
 
     from matching_platform.delivery.images.image import ImageError
@@ -97,20 +96,7 @@ def _expected() -> tuple[type[Exception], ...]:
         UsageError,
         WarehouseError,
     )
-    return (*ours, OSError, SettingsError, ValidationError)
-
-
-def _told(error: Exception) -> str:
-    """What an error says; of settings that are refused, the first one by the name of its variable."""
-    from pydantic import ValidationError
-
-    from matching_platform.environment import PREFIX
-
-    if not isinstance(error, ValidationError):
-        return str(error)
-    first = error.errors()[0]
-    name = PREFIX + "__".join(map(str, first["loc"])).upper()
-    return f"{name}: {first['msg']}, not '{first['input']}'"
+    return (*ours, OSError, SettingsError)
 
 
 @app.command()

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeVar
 
 import polars as pl
-from pydantic import AfterValidator, ByteSize, Field, SecretStr
+from pydantic import AfterValidator, ByteSize, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from matching_platform.delivery.acceptance.limits import Limits
@@ -183,6 +183,8 @@ DEFAULTS: Final[dict[str, dict[str, Any]]] = {
     },
 }
 REQUIRED: Final = ("store", "first_month")
+# Settings of which no word is repeated.
+SECRET: Final = frozenset(("mail", "slack_webhook"))
 # What a choice needs besides.
 NEEDED: Final[Mapping[str, Mapping[str | None, Sequence[str]]]] = {
     "image_builder": {"podman": ["image_repository"], "cloud_build": ["image_repository"]},
@@ -195,8 +197,11 @@ NEEDED: Final[Mapping[str, Mapping[str | None, Sequence[str]]]] = {
 
 
 def load() -> Settings:
-    """The settings in force; NotConfiguredError that names every one that is missing."""
-    given = Settings()
+    """The settings in force; NotConfiguredError that names the first that is wrong, or every one that is missing."""
+    try:
+        given = Settings()
+    except ValidationError as error:
+        raise NotConfiguredError(_refusal(error)) from error
     absent = {name: value for name, value in DEFAULTS[given.environment].items() if name not in given.model_fields_set}
     settings = given.model_copy(update=absent)
     required = [*REQUIRED, *(["dead_letters"] if settings.training_requests else [])]
@@ -205,6 +210,13 @@ def load() -> Settings:
     if missing:
         raise NotConfiguredError(f"the environment '{settings.environment}' needs {', '.join(missing)}")
     return settings
+
+
+def _refusal(error: ValidationError) -> str:
+    """The first setting that is refused, by the name of its variable; what it held only where that is no secret."""
+    first = error.errors()[0]
+    told = f"{PREFIX}{'__'.join(map(str, first['loc'])).upper()}: {first['msg']}"
+    return told if first["loc"][0] in SECRET or first["type"] == "missing" else f"{told}, not '{first['input']}'"
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """One setting chooses an environment; what an environment lacks is named before anything runs."""
 
+import traceback
 from pathlib import Path
 
 import pytest
@@ -69,3 +70,25 @@ def test_a_duckdb_file_may_stand_in_for_bigquery_anywhere(tmp_path: Path) -> Non
 def test_without_credentials_the_error_says_how_to_get_some() -> None:
     with pytest.raises(NotConfiguredError, match="gcloud auth application-default login"):
         _ = Platform(Settings(environment="production", **DEFAULTS["production"])).warehouse
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"MAIL__LOGIN": "jana:s3cret"}, "MATCHING_PLATFORM_MAIL__SERVER: Field required"),
+        (
+            {"MAIL__LOGIN": "s3cret", "MAIL__SERVER": "a", "MAIL__SENDER": "b@c.de", "MAIL__RECIPIENTS": "d@e.de"},
+            "MATCHING_PLATFORM_MAIL__LOGIN: Value error, a login is USER:PASSWORD, in ASCII",
+        ),
+        ({"PORT": "99999"}, "MATCHING_PLATFORM_PORT: Input should be less than or equal to 65535, not '99999'"),
+    ],
+)
+def test_a_setting_that_is_wrong_is_named_and_no_secret_is_told(
+    given: dict[str, str], told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in given.items():
+        monkeypatch.setenv(f"MATCHING_PLATFORM_{name}", value)
+    with pytest.raises(NotConfiguredError) as error:
+        load()
+    assert str(error.value) == told
+    assert "s3cret" not in "".join(traceback.format_exception(error.value))
