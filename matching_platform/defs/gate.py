@@ -138,7 +138,10 @@ def champion(platform: Platform, instance: dg.DagsterInstance) -> Promotion:
 def unaccepted(platform: Platform, instance: dg.DagsterInstance, accepted: Version | None, subject: str) -> list[str]:
     """Why what has the digest `subject` must not have the traffic, by its acceptance; a sentence each."""
     found = acceptance.read(platform.store, accepted) if accepted else None
-    return acceptance.obstacles(found, _records(instance, acceptance.CHECKS, {subject}), subject)
+    told = acceptance.obstacles(found, _records(instance, acceptance.CHECKS, {subject}), subject)
+    if found and found.limits != platform.settings.acceptance:
+        told.append("it was accepted by other limits than those of today: materialize staging again")
+    return told
 
 
 def closed(what: str, sentences: list[str]) -> dg.Failure:

@@ -143,6 +143,13 @@ def test_pressing_the_button_does_not_deploy_what_was_not_accepted(serving: Worl
     assert told in serving.make("deployment").failure
 
 
+def test_an_acceptance_by_other_limits_is_none(serving: World) -> None:
+    strict = replace(serving, limits=LIMITS.model_copy(update={"memory_megabytes": 100}))
+    made = strict.make("deployment")
+    strict.instance.dispose()
+    assert "accepted by other limits" in made.failure
+
+
 def test_back_and_further_back(serving: World, tmp_path: Path) -> None:
     first = serving.platform.registry.champion().model
     second = another(serving, tmp_path)
