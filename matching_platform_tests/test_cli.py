@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from matching_platform import cli
+from matching_platform.cli import shared
 from matching_platform.learning import tuning
 from matching_platform.learning.split import SplitError
 from matching_platform.ledger.months import month_of
@@ -133,7 +134,7 @@ def test_explain_says_why(proposals: Path) -> None:
 
 
 def test_explain_reads_no_text_as_markup(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cli.out, "_width", 200)
+    monkeypatch.setattr(shared.out, "_width", 200)
     odd = "[bold]7[/nothing] :key:"
     rename(data, "invoices", "invoice_id", "number", to=odd)
     rename(data, "transfers", "transfer_id", "title", to=odd)
@@ -339,7 +340,7 @@ def test_a_setting_that_is_refused_is_named(
 @pytest.mark.parametrize("last", ["9999-12", None])
 def test_months_are_those_of_the_ledger(small_ledger: Ledger, last: str | None) -> None:
     known = small_ledger.months()
-    assert cli._months(small_ledger, known[1], last) == known[1:]
+    assert shared.months_between(small_ledger, known[1], last) == known[1:]
 
 
 @pytest.mark.parametrize("error", [WarehouseError, SplitError, tuning.StudyError])
