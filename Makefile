@@ -4,9 +4,9 @@ VENV := .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-# podman builds and runs; crun, its usual runtime, does not work everywhere, runc does.
+# podman builds and runs; crun, its usual runtime, does not work everywhere, runc does. Prometheus tests its rules.
 ENGINE := podman buildah runc conmon uidmap catatonit netavark aardvark-dns iptables skopeo docker-registry mmdebstrap \
-	debian-archive-keyring gpg
+	debian-archive-keyring gpg prometheus prometheus-alertmanager
 
 # Threads that wait in a spin slow each other down where several processes share few cores.
 export OMP_WAIT_POLICY ?= PASSIVE
@@ -26,7 +26,7 @@ $(INSTALLED): constraints.txt pyproject.toml setup.cfg
 	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
-engine: ## what tests with real containers need, from Debian; as root
+engine: ## what tests with real containers and Prometheus need, from Debian; as root
 	@dpkg --status $(ENGINE) >/dev/null 2>&1 || { apt-get update --quiet && \
 	DEBIAN_FRONTEND=noninteractive apt-get install --quiet --yes --no-install-recommends $(ENGINE); }
 

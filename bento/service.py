@@ -1,16 +1,16 @@
-"""The matching service: transfers and open invoices in, proposals out."""
+"""The matching service: transfers and open invoices in, proposals out, and a log of both."""
 
 import json
 import os
-import resource
-import sys
+import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import bentoml
-import psutil
 from anyio import CapacityLimiter, to_thread
-from bentoml.metrics import Counter, Gauge
+from bentoml._internal.server.http import instruments
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
@@ -18,12 +18,14 @@ from starlette.routing import Route
 
 from matching_platform.ledger.validation import LedgerError
 from matching_platform.ledger.wire import from_rows, proposal_rows
+from matching_platform.predictions.headers import ASKED, PURPOSE, PURPOSES, REQUEST_ID
+from matching_platform.predictions.served import Served
+from matching_platform.predictions.settings import received
 
 MODEL = "MATCHING_PLATFORM_MODEL"
 # The largest request; the rows of 64 MiB of JSON take about ten times that in memory.
 BODY_BYTES = 64 * 2**20
-# The unit of `ru_maxrss`.
-MAXRSS_BYTES = 1 if sys.platform == "darwin" else 1024
+PATHS = frozenset(("/match", "/model", "/healthz", "/livez", "/readyz", "/metrics"))
 
 
 class RequestError(ValueError):
@@ -34,23 +36,43 @@ class TooLargeError(ValueError):
     """A body of more than BODY_BYTES."""
 
 
+class NamedPaths(instruments.RunnerTrafficMetricsMiddleware):
+    """BentoML's metrics have the path as a label: what somebody makes up has one in common, and metrics stay few."""
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http" and scope["path"] not in PATHS:
+            scope = {**scope, "path": "/unknown", "raw_path": b"/unknown"}
+        elif scope["type"] == "http" and scope["path"] == "/metrics":
+            bentoml.get_current_service().tell()
+        await super().__call__(scope, receive, send)
+
+
+# BentoML lets nobody stand before its metrics, and looks this name up when it makes the application.
+instruments.RunnerTrafficMetricsMiddleware = NamedPaths
+
+
 async def match(request: Request) -> Response:
     """`{"transfers": [...], "invoices": [...]}` in; `{"model": "...", "proposals": [...]}`, or 400 or 413, out."""
     service = bentoml.get_current_service()
+    asked = Asked(request)
     try:
         body = await _body(request)
         # In a thread, so that probes are answered meanwhile.
-        answer = await to_thread.run_sync(service.answer, body, limiter=service.turn)
+        answer = await to_thread.run_sync(service.answer, body, asked, limiter=service.turn)
+        asked.outcome = "answered"
     except TooLargeError as error:
+        asked.outcome = "too_large"
         return JSONResponse({"error": str(error)}, status_code=413)
     except RequestError as error:
+        asked.outcome = "refused"
         return JSONResponse({"error": str(error)}, status_code=400)
     except LedgerError as error:
+        asked.outcome = "refused"
         where = {"table": error.source, "row": error.row, "column": error.column}
         return JSONResponse({"error": str(error), **where}, status_code=400)
     finally:
-        service.measure()
-    return JSONResponse(answer)
+        service.metrics.asked(asked.outcome, asked.seconds)
+    return JSONResponse(answer, headers={REQUEST_ID: asked.id})
 
 
 async def model(_: Request) -> Response:
@@ -59,17 +81,37 @@ async def model(_: Request) -> Response:
     return JSONResponse({**service.matcher.card, "version": service.version})
 
 
+class Asked:
+    """A request on its way: when it came, what for, and what became of it."""
+
+    def __init__(self, request: Request) -> None:
+        purpose = request.headers.get(PURPOSE)
+        self.id, self.at, self._began = uuid4().hex, datetime.now(UTC), time.perf_counter()
+        self.purpose = purpose if purpose in PURPOSES else ASKED
+        self.outcome = "failed"
+
+    @property
+    def seconds(self) -> float:
+        return time.perf_counter() - self._began
+
+
 app = Starlette(routes=[Route("/match", match, methods=["POST"]), Route("/model", model)])
 
 
 @bentoml.asgi_app(app)
 @bentoml.service(name="matching-platform", traffic={"timeout": 120})
 class MatchingService:
-    """One model, loaded before the first request is taken; BentoML adds /healthz, /readyz and /metrics."""
+    """One model, loaded before the first request is taken; BentoML adds /healthz, /readyz and /metrics.
+
+    Where the environment names a store, what is answered is logged there, and the record there says what may be booked
+    unattended; without one, the model decides alone.
+    """
 
     def __init__(self) -> None:
         # The supervising process imports this module as well, and is spared torch.
         from matching_platform.matching.matcher import Matcher
+        from matching_platform.predictions.keeping import Keeping
+        from matching_platform.predictions.metrics import ServiceMetrics
 
         folder = Path(os.environ.get(MODEL) or Path(__file__).parent / "model")
         self.matcher = Matcher.load(folder)
@@ -78,35 +120,42 @@ class MatchingService:
         self.version = folder.name if packed_as == "not available" else packed_as
         # A matching uses all cores; two at a time would only take longer.
         self.turn = CapacityLimiter(1)
-        self.transfers = Counter(
-            "matching_transfers_total", documentation="Transfers matched, by decision", labelnames=["decision"]
-        )
-        self.process = psutil.Process()
-        self.memory = _gauge("matching_memory_bytes", "Resident memory after the last request")
-        self.peak_memory = _gauge("matching_peak_memory_bytes", "Most resident memory since the start")
-        _gauge("matching_start_time_seconds", "When the process started, in Unix time").set(self.process.create_time())
-        self.measure()
+        self.metrics = ServiceMetrics(self.version, self.matcher.card["trained_until"])
+        given = received(os.environ)
+        self.keeping = Keeping.start(*given) if given else None
+        self.tell()
 
-    def measure(self) -> None:
-        """Notes how much memory is in use, of the process that matches; its supervisor has some of its own."""
-        self.memory.set(self.process.memory_info().rss)
-        self.peak_memory.set(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * MAXRSS_BYTES)
+    @bentoml.on_shutdown
+    def close(self) -> None:
+        """BentoML calls it when the last request is answered."""
+        if self.keeping:
+            self.keeping.close()
 
-    def answer(self, body: bytearray) -> dict[str, Any]:
+    @property
+    def booked_from(self) -> float:
+        """From which confidence this model may book unattended now."""
+        own = self.matcher.auto_from
+        return self.keeping.booked_from(self.version, own) if self.keeping else own
+
+    def tell(self) -> None:
+        """Brings the metrics up to date that change without a request."""
+        self.metrics.measure()
+        self.metrics.set("matching_booked_from", self.booked_from)
+        if self.keeping:
+            self.keeping.tell(self.metrics)
+
+    def answer(self, body: bytearray, asked: Asked) -> dict[str, Any]:
         """The answer to a request's body; RequestError or LedgerError where it is not what the contract says."""
         tables = _tables(body)
         transfers = from_rows("transfers", tables["transfers"])
         invoices = from_rows("open_invoices", tables["invoices"], source="invoices")
-        proposals = self.matcher.propose(transfers, invoices)
-        decided = proposals.unique("transfer_id").group_by("decision").len()
-        for decision, count in decided.iter_rows():
-            self.transfers.labels(decision).inc(count)
+        booked_from = self.booked_from
+        proposals = self.matcher.booking_from(booked_from).propose(transfers, invoices)
+        self.metrics.proposed(proposals)
+        if self.keeping:
+            taken = asked.id, asked.at, asked.purpose, self.version, asked.seconds * 1000, booked_from
+            self.keeping.log.take(Served(*taken, transfers, invoices, proposals))
         return {"model": self.version, "proposals": proposal_rows(proposals)}
-
-
-def _gauge(name: str, documentation: str) -> Gauge:
-    """A figure that is the newest process's, should one have ended and another taken its place."""
-    return Gauge(name, documentation=documentation, multiprocess_mode="mostrecent")
 
 
 async def _body(request: Request) -> bytearray:

@@ -1,24 +1,30 @@
 """The root: everything in defs/, with the policies that hold for all assets."""
 
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import dagster as dg
 
 from matching_platform.defs import (
     automation,
+    broken_promise,
+    drift,
+    freshness,
     heartbeat,
     learning,
     messages,
-    monitoring,
     pods,
+    predictions,
     promotion,
     proposals,
     raw,
+    realised,
     requests,
     rollback,
     searching,
     serving,
     tables,
+    unattended,
 )
 from matching_platform.defs.common import PLATFORM
 
@@ -32,12 +38,21 @@ ROOMS: Final = (
     serving,
     rollback,
     proposals,
-    monitoring,
+    drift,
+    realised,
+    broken_promise,
+    predictions,
+    unattended,
     automation,
     messages,
     heartbeat,
+    freshness,
 )
 OWNERS: Final = ["team:finance-data"]
+
+
+def _with_policies(spec: dg.AssetSpec) -> dg.AssetSpec:
+    return freshness.with_deadline(spec.replace_attributes(owners=OWNERS), datetime.now(UTC))
 
 
 def _all(kind: str) -> list[Any]:
@@ -45,7 +60,7 @@ def _all(kind: str) -> list[Any]:
 
 
 defs = dg.Definitions(
-    assets=list(dg.map_asset_specs(lambda spec: spec.replace_attributes(owners=OWNERS), _all("assets"))),
+    assets=list(dg.map_asset_specs(_with_policies, _all("assets"))),
     asset_checks=_all("asset_checks"),
     jobs=_all("jobs"),
     schedules=_all("schedules"),

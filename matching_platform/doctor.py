@@ -219,6 +219,11 @@ def pubsub(platform: Platform) -> Iterator[Finding]:
         yield Finding("training requests", f"from {platform.settings.training_requests}")
 
 
+def unattended(platform: Platform) -> Iterator[Finding]:
+    """Whether anything may happen unattended. A freeze is told, and is no problem: somebody wants it."""
+    yield Finding("automation", platform.unattended.permission().told or "is not frozen")
+
+
 def images(platform: Platform) -> Iterator[Finding]:
     """Whether the image registry answers, where images are built."""
     if platform.builder is None:
@@ -245,9 +250,9 @@ def service(platform: Platform) -> Iterator[Finding]:
         yield Finding("service", told, "run `matching-platform serve`, or materialize deployment")
 
 
-_LAPTOP: Final = (versions, duckdb, store, registry, images, service)
+_LAPTOP: Final = (versions, duckdb, store, registry, unattended, images, service)
 _CLOUD: Final = (
-    *(versions, credentials, datasets, raw_tables, reading, writing, joining, store, registry, pubsub),
+    *(versions, credentials, datasets, raw_tables, reading, writing, joining, store, registry, unattended, pubsub),
     *(images, service),
 )
 

@@ -14,17 +14,18 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from matching_platform.delivery.acceptance.limits import Limits
 from matching_platform.delivery.images.image import Builder
-from matching_platform.delivery.serving.containers import ContainerServers
+from matching_platform.delivery.serving.containers import ContainerServers, Mount
 from matching_platform.delivery.serving.place import Place
 from matching_platform.delivery.serving.releases import Releases
 from matching_platform.delivery.serving.rollout import Rollout
-from matching_platform.delivery.serving.servers import PROCESSES
+from matching_platform.delivery.serving.servers import BentoServers, Servers
 from matching_platform.delivery.serving.steps import Steps
 from matching_platform.learning.gate import Thresholds
 from matching_platform.learning.train_set import ASSETS, ledger_of
 from matching_platform.ledger.months import parse_month
 from matching_platform.ledger.reading import Ledger
 from matching_platform.matching.candidates import Finder, find
+from matching_platform.monitoring.drift.limits import Limits as DriftLimits
 from matching_platform.monitoring.notify import (
     EmailNotifier,
     LogNotifier,
@@ -33,8 +34,14 @@ from matching_platform.monitoring.notify import (
     SlackNotifier,
     once_per_event,
 )
+from matching_platform.predictions.settings import FOLDER as PREDICTIONS
+from matching_platform.predictions.settings import PredictionSettings, passed_on
 from matching_platform.store.catalog import Catalog
+from matching_platform.store.files import Files
+from matching_platform.store.record import FOLDER as RECORDS
 from matching_platform.store.registry import Registry
+from matching_platform.store.unattended import RECORD as UNATTENDED
+from matching_platform.store.unattended import Unattended
 from matching_platform.store.versions import Store, Version
 from matching_platform.warehouse.duck import DuckWarehouse
 from matching_platform.warehouse.warehouse import Warehouse
@@ -143,6 +150,8 @@ class Settings(BaseSettings):
     )
     acceptance: Limits = Limits()
     rollout: Steps = Steps()
+    drift: DriftLimits = DriftLimits()
+    predictions: PredictionSettings = PredictionSettings()
     ui: str | None = Field(default=None, description="The address of Dagster's pages, for links in messages")
     mail: Mail | None = Field(default=None, description="Who is told by e-mail, and how")
     slack_webhook: SecretStr | None = Field(default=None, description="Where people are told; without it, the log is")
@@ -183,8 +192,10 @@ DEFAULTS: Final[dict[str, dict[str, Any]]] = {
     },
 }
 REQUIRED: Final = ("store", "first_month")
+# Where a container sees the store.
+_MOUNTED: Final = "/store"
 # Settings of which no word is repeated.
-SECRET: Final = frozenset(("mail", "slack_webhook"))
+SECRET: Final = frozenset(("mail", "predictions", "slack_webhook"))
 # What a choice needs besides.
 NEEDED: Final[Mapping[str, Mapping[str | None, Sequence[str]]]] = {
     "image_builder": {"podman": ["image_repository"], "cloud_build": ["image_repository"]},
@@ -233,8 +244,12 @@ class Platform:
 
     @cached_property
     def store(self) -> Store:
+        return Store(self._root)
+
+    @property
+    def _root(self) -> str:
         root = _required(self.settings.store)
-        return Store(root.replace("{project}", self.project) if "{project}" in root else root)
+        return root.replace("{project}", self.project) if "{project}" in root else root
 
     @cached_property
     def project(self) -> str:
@@ -264,6 +279,16 @@ class Platform:
         return Registry(self.store)
 
     @cached_property
+    def unattended(self) -> Unattended:
+        """What may be booked unattended."""
+        return Unattended(self.store)
+
+    @cached_property
+    def predictions(self) -> Files:
+        """Where the log of what was asked and answered lies, see `predictions.reading`."""
+        return Files(self.store.files.path(PREDICTIONS))
+
+    @cached_property
     def builder(self) -> Builder | None:
         """What builds images of the service; None where none is configured."""
         builders = {"podman": self._podman, "cloud_build": self._cloud_build}
@@ -282,14 +307,31 @@ class Platform:
         return place == PRODUCTION or self.settings.serving == "kubernetes"
 
     def here(self, name: str = PRODUCTION) -> Rollout:
-        """A place on this machine; production answers at the port of the settings."""
+        """A place on this machine; production answers at the port of the settings, and keeps what it answers."""
         given = self.settings
         if given.serving == "kubernetes":
             raise NotConfiguredError(f"the service of '{given.environment}' runs on a cluster, and not here")
         folder = self.home / ("service" if name == PRODUCTION else name)
-        port, steps = (_required(given.port), given.rollout) if name == PRODUCTION else (self._staging_port, Steps())
-        servers = ContainerServers() if given.serving == "containers" else PROCESSES
-        return Rollout(name, folder, port, servers, steps)
+        if name == PRODUCTION:
+            return Rollout(name, folder, _required(given.port), self._logging_servers(), given.rollout)
+        return Rollout(
+            name, folder, self._staging_port, ContainerServers() if given.serving == "containers" else BentoServers()
+        )
+
+    def _logging_servers(self) -> Servers:
+        """What serves for those who ask: it keeps what it answers, and looks in the store what it may book."""
+        kept, root = self.settings.predictions, self._root
+        local = "://" not in root
+        place = str(Path(root).resolve()) if local else root
+        if self.settings.serving != "containers":
+            return BentoServers(passed_on(kept, place))
+        if not local:
+            return ContainerServers(variables=passed_on(kept, place))
+        mounts = (
+            Mount(Path(place, PREDICTIONS), f"{_MOUNTED}/{PREDICTIONS}", writable=True),
+            Mount(Path(place, RECORDS, UNATTENDED), f"{_MOUNTED}/{RECORDS}/{UNATTENDED}"),
+        )
+        return ContainerServers(variables=passed_on(kept, _MOUNTED), mounts=mounts)
 
     def _on_cluster(self, name: str) -> Place:
         # Imported here: a laptop without a cluster does not pay for its client.

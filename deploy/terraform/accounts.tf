@@ -1,19 +1,20 @@
 # Who acts, each with what it needs and no more. None has a key: pods by Workload Identity, GitHub by its own tokens.
 locals {
   accounts = {
-    runs    = "Dagster's code server, runs and steps"
-    dagster = "Dagster's daemon and web server"
-    service = "The matching service; it has no rights at all"
-    builds  = "Cloud Build, where it makes the service's image"
-    code    = "What pushes the pipeline's image from main"
-    nodes   = "The cluster's nodes"
+    runs     = "Dagster's code server, runs and steps"
+    dagster  = "Dagster's daemon and web server"
+    service  = "The matching service: it adds to its log, and reads what it may book"
+    examined = "The matching service in staging; it has no rights at all"
+    builds   = "Cloud Build, where it makes the service's image"
+    code     = "What pushes the pipeline's image from main"
+    nodes    = "The cluster's nodes"
   }
 
   # Which pod acts as which account: namespace/name of its service account.
   workloads = {
     "dagster/dagster"                      = "runs"
     "dagster/dagster-control"              = "dagster"
-    "matching-staging/matching-service"    = "service"
+    "matching-staging/matching-service"    = "examined"
     "matching-production/matching-service" = "service"
   }
 
@@ -32,6 +33,11 @@ locals {
     "runs finds its logs"    = { account = "runs", bucket = google_storage_bucket.logs.name, role = "roles/storage.legacyBucketReader", folder = null }
     "dagster shows output"   = { account = "dagster", bucket = google_storage_bucket.logs.name, role = "roles/storage.objectUser", folder = null }
     "dagster finds the logs" = { account = "dagster", bucket = google_storage_bucket.logs.name, role = "roles/storage.legacyBucketReader", folder = null }
+    # What is logged once, the service can neither read nor change.
+    "service adds to its log"        = { account = "service", bucket = google_storage_bucket.store.name, role = "roles/storage.objectCreator", folder = "store/predictions/requests/" }
+    "service says how it stands"     = { account = "service", bucket = google_storage_bucket.store.name, role = "roles/storage.objectUser", folder = "store/predictions/servers/" }
+    "service reads what it may book" = { account = "service", bucket = google_storage_bucket.store.name, role = "roles/storage.objectViewer", folder = "store/records/unattended/" }
+    "service finds both"             = { account = "service", bucket = google_storage_bucket.store.name, role = "roles/storage.legacyBucketReader", folder = null }
     # Archives and logs of builds; versions and records are nothing to them.
     "builds takes and tells" = { account = "builds", bucket = google_storage_bucket.store.name, role = "roles/storage.objectUser", folder = "builds/" }
     "builds finds its log"   = { account = "builds", bucket = google_storage_bucket.store.name, role = "roles/storage.legacyBucketReader", folder = null }

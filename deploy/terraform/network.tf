@@ -73,3 +73,32 @@ resource "google_dns_record_set" "postgres" {
   ttl          = 60
   rrdatas      = [google_sql_database_instance.dagster.private_ip_address]
 }
+
+# Google's APIs at four addresses of their own, which a network policy can name: private.googleapis.com.
+resource "google_dns_managed_zone" "google" {
+  name       = "${local.name}-googleapis"
+  dns_name   = "googleapis.com."
+  visibility = "private"
+
+  private_visibility_config {
+    networks {
+      network_url = google_compute_network.this.id
+    }
+  }
+}
+
+resource "google_dns_record_set" "google" {
+  managed_zone = google_dns_managed_zone.google.name
+  name         = "private.${google_dns_managed_zone.google.dns_name}"
+  type         = "A"
+  ttl          = 300
+  rrdatas      = ["199.36.153.8", "199.36.153.9", "199.36.153.10", "199.36.153.11"]
+}
+
+resource "google_dns_record_set" "every_google" {
+  managed_zone = google_dns_managed_zone.google.name
+  name         = "*.${google_dns_managed_zone.google.dns_name}"
+  type         = "CNAME"
+  ttl          = 300
+  rrdatas      = [google_dns_record_set.google.name]
+}

@@ -14,6 +14,7 @@ output "environment" {
     MATCHING_PLATFORM_IMAGE_REPOSITORY  = "${local.registry}/matching-service"
     MATCHING_PLATFORM_BUILD_REGION      = var.region
     MATCHING_PLATFORM_BUILD_ACCOUNT     = google_service_account.of["builds"].email
+    MATCHING_PLATFORM_PREDICTIONS__DAYS = var.prediction_days
     DAGSTER_LOGS_BUCKET                 = google_storage_bucket.logs.name
   }
 }

@@ -44,6 +44,29 @@ resource "google_storage_bucket" "store" {
     }
   }
 
+  # The log of served requests. The platform removes its days itself; this holds where it does not run.
+  lifecycle_rule {
+    action {
+      type = "Delete"
+    }
+    condition {
+      age            = var.prediction_days
+      matches_prefix = ["store/predictions/"]
+    }
+  }
+
+  # Nothing of it comes back: what was removed in time must be gone, and what was overwritten says nothing.
+  lifecycle_rule {
+    action {
+      type = "Delete"
+    }
+    condition {
+      days_since_noncurrent_time = 1
+      with_state                 = "ARCHIVED"
+      matches_prefix             = ["store/predictions/"]
+    }
+  }
+
   # What Cloud Build was given, and what it said.
   lifecycle_rule {
     action {

@@ -118,6 +118,17 @@ variable "cloud_build_trigger" {
   default     = false
 }
 
+variable "prediction_days" {
+  description = "How many days the log of what was asked of the service, and answered, is kept"
+  type        = number
+  default     = 400
+
+  validation {
+    condition     = var.prediction_days >= 1
+    error_message = "Keep the log of served requests for a day at least: it becomes a table when its day is over."
+  }
+}
+
 variable "keep_days" {
   description = "How many days a version of an object is kept after it was replaced or deleted"
   type        = number

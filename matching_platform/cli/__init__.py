@@ -5,7 +5,7 @@ from typing import NoReturn
 
 import typer
 
-from matching_platform.cli import models, platform, tables
+from matching_platform.cli import models, platform, tables, thresholds, unattended
 from matching_platform.cli.shared import UsageError, err
 from matching_platform.ledger.validation import LedgerError
 
@@ -16,7 +16,7 @@ app = typer.Typer(
     add_completion=False,
 )
 # In the order in which they are listed.
-for commands in (tables.commands, platform.commands):
+for commands in (tables.commands, thresholds.commands, platform.commands, unattended.commands):
     app.add_typer(commands)
 app.add_typer(
     models.commands,

@@ -24,6 +24,8 @@ def list_models() -> None:
             str(len(model.promotions)),
         )
     out.print(table)
+    if frozen := _platform().unattended.permission().told:
+        say((f"Nothing is promoted: {frozen}.", "red"))
 
 
 @commands.command("show")
@@ -94,10 +96,14 @@ def promote(
     say(f"{promotion.model.name} is champion (promotion {promotion.number}).")
 
 
-def _registry() -> Any:
+def _platform() -> Any:
     from matching_platform.environment import Platform, load
 
-    return Platform(load()).registry
+    return Platform(load())
+
+
+def _registry() -> Any:
+    return _platform().registry
 
 
 def _card(version: Any) -> dict[str, Any]:

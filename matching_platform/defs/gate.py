@@ -98,17 +98,17 @@ def hurdles(
 ) -> list[str]:
     """Why `candidate` must not be promoted now, a sentence each; empty where the gate is open.
 
-    Only a person, `by_hand`, promotes a model that was taken out of service.
+    Only a person, `by_hand`, promotes a model that was taken out of service. While automation is frozen nobody does.
     """
     models = platform.catalog.months("model")
-    frozen = split.current(platform.store)
+    exam = split.current(platform.store)
     champion = platform.registry.champion()
     present = Present(
         platform.current("model", models[-1]).digest if models else None,
-        frozen.version.digest if frozen else None,
+        exam.version.digest if exam else None,
         champion.number if champion else 0,
     )
-    found = obstacles(candidate, _records(instance, BLOCKING, _subjects(candidate)), present)
+    found = [*frozen_out(platform), *obstacles(candidate, _records(instance, BLOCKING, _subjects(candidate)), present)]
     model = Version(MODELS, candidate.model) if candidate else None
     withdrawn = platform.registry.withdrawn(model) if model and not by_hand else None
     if model and withdrawn:
@@ -142,6 +142,15 @@ def unaccepted(platform: Platform, instance: dg.DagsterInstance, accepted: Versi
     if found and found.limits != platform.settings.acceptance:
         told.append("it was accepted by other limits than those of today: materialize staging again")
     return told
+
+
+def frozen_out(platform: Platform) -> list[str]:
+    """The sentence that keeps anything new from being promoted or rolled out; none where nobody froze automation.
+
+    It does not stand in the way of a rollback.
+    """
+    told = platform.unattended.permission().told
+    return [told] if told else []
 
 
 def closed(what: str, sentences: list[str]) -> dg.Failure:

@@ -35,7 +35,7 @@ from matching_platform.environment import Platform
 from matching_platform.learning import examination, split
 from matching_platform.learning.baselines import rules
 from matching_platform.learning.baselines.trees import Trees
-from matching_platform.learning.examination import Exam, Examined, Sitting, frozen_exam, newest_exam, sit
+from matching_platform.learning.examination import Exam, Examined, Sitting, frozen_exam, newest_exam, sit, tried
 from matching_platform.learning.examples import label_month, shown_pairs
 from matching_platform.learning.gate import Sides, examine, examine_data, examine_split
 from matching_platform.learning.report import ReportData, render, worst_mistakes
@@ -411,6 +411,7 @@ def _report(
 ) -> str:
     matcher = Matcher.load(platform.store.fetch(examined.model))
     side = sittings["test"]["model"]
+    exams = {"test": test, **({"newest": newest} if newest else {})}
     return render(
         ReportData(
             model=examined.model.name,
@@ -425,6 +426,7 @@ def _report(
             costs=matcher.card | _trained_in(platform, examined),
             walk=_walk(platform, examined),
             mistakes=worst_mistakes(side.evaluation, side.proposals, test.truth, test.ledger),
+            past={name: tried(exam, sittings[name]["model"]) for name, exam in exams.items()},
         )
     )
 

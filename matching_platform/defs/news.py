@@ -12,8 +12,9 @@ import dagster as dg
 
 from matching_platform.delivery.serving.releases import Served
 from matching_platform.learning.examination import Examined
-from matching_platform.monitoring.notify import Message
+from matching_platform.monitoring.notify import Level, Message
 from matching_platform.store.registry import Promotion
+from matching_platform.store.unattended import LIFT, NEVER, Change, Permission, permission
 
 _REASON: Final = 600  # characters of a reason, at most
 _LISTED: Final = 5  # months of a summary that are explained one by one
@@ -51,6 +52,15 @@ _CHECKS: Final = {
         "The gate stays closed for the model of {month}",
         "It is not promoted; what served before serves on. The report shows where the model loses.",
     ),
+    "realised_quality": Told(
+        "What was booked unattended is in doubt{of_month}",
+        "A model that broke its promise books less from now on, and the one before comes back where it was better: see "
+        "`matching-platform unattended`, and the tables of realised_quality for the kinds and payers that went wrong.",
+    ),
+    "drift_report": Told(
+        "The world moved{of_month}",
+        "The report shows what moved and by how much. A model learns anew once enough of the month is tagged.",
+    ),
     "staging": Told(
         "Staging refuses the model {model}",
         "It does not go to production; what served there serves on. See the checks of staging, mend the cause, and "
@@ -72,6 +82,10 @@ _STEPS: Final = {
     "deployment": Told(
         "The new model was not rolled out",
         "What serves now is in `matching-platform models list` and in the reason above.",
+    ),
+    "reconsider": Told(
+        "The champion was not reconsidered",
+        "It serves on, with the threshold that its bookings allow. Do what the reason says; the next look tries again.",
     ),
     "back": Told("The rollback failed", "What served before serves on. Do what the reason says, then go back again."),
 }
@@ -179,6 +193,13 @@ def taken_back(promotion: Promotion) -> Message:
         title=f"Rollback: {name} is champion again",
         level="bad",
     )
+
+
+def unattended(change: Change, before: Sequence[Change]) -> Message:
+    """A freeze, its end, or another threshold; `before` are the changes before it, the first one first."""
+    told = {"freeze": _frozen, "unfreeze": _lifted, "threshold": _threshold}
+    title, text, level = told[change.action](change, permission(before))
+    return Message(f"unattended/{change.number}", text, title=title, level=level)
 
 
 def served(release: Served, source: Source) -> Message | None:
@@ -295,6 +316,42 @@ def summed_up(summary: Summary) -> Message:
 def plain(event: dg.AssetMaterialization | dg.AssetCheckEvaluation) -> dict[str, Any]:
     """The metadata of an event as plain values."""
     return {name: value.value for name, value in event.metadata.items()}
+
+
+def _frozen(change: Change, before: Permission) -> tuple[str, str, Level]:
+    """What a freeze says."""
+    text = (
+        f"{change.actor} froze it: {_sentence(change.reason)} Nothing is promoted, rolled out or booked unattended until "
+        f"somebody lifts it; rollbacks stay possible. When all is well, {LIFT}."
+    )
+    return "Automation is frozen" if before.frozen is None else "Automation is frozen once more", text, "bad"
+
+
+def _lifted(change: Change, before: Permission) -> tuple[str, str, Level]:
+    """What the end of a freeze says."""
+    since = f" It was frozen since {before.frozen.signed}." if before.frozen else ""
+    text = (
+        f"{change.actor} lifted the freeze: {_sentence(change.reason)}{since} What waited is asked again: the promotion "
+        "and the rollout of the newest model, and the proposals of the newest month."
+    )
+    return "Automation runs again", text, "good"
+
+
+def _threshold(change: Change, before: Permission) -> tuple[str, str, Level]:
+    """What another threshold says."""
+    was, now = before.thresholds.get(str(change.model)), change.auto_from
+    title = f"{change.model} books less unattended" if now else f"{change.model} books as it was trained to"
+    text = (
+        f"It books {_limit(now)}, and booked {_limit(was)} before. {change.actor}: {_sentence(change.reason)} The proposals "
+        "of the newest month are made again; see `matching-platform unattended`."
+    )
+    return title, text, "bad" if now else "news"
+
+
+def _limit(auto_from: float | None) -> str:
+    if auto_from is None:
+        return "from its own threshold on"
+    return "nothing" if auto_from >= NEVER else f"from a confidence of {auto_from:.4f} on"
 
 
 def _shares(told: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, str]:

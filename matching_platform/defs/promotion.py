@@ -13,6 +13,7 @@ from matching_platform.defs.pods import op_tags
 from matching_platform.defs.releasing import BENTOS, IMAGE, IMAGES, LOG, MATERIALS, keep_image, pack
 from matching_platform.delivery.images.image import Built, ImageError
 from matching_platform.environment import Platform
+from matching_platform.store.record import LostRaceError
 from matching_platform.store.versions import Version
 
 
@@ -36,9 +37,12 @@ def champion(context: dg.AssetExecutionContext, platform: PlatformParam) -> dg.M
         raise gate.closed("the gate is closed", found)
     examined = asked.examined
     reason = "; ".join(verdict.reason for verdict in examined.verdicts)
-    promotion = platform.registry.promote(
-        examined.model, asked.version, actor(context), reason, expected_last=examined.promotion
-    )
+    try:
+        promotion = platform.registry.promote(
+            examined.model, asked.version, actor(context), reason, expected_last=examined.promotion
+        )
+    except LostRaceError as error:
+        raise dg.Failure(str(error), allow_retries=False) from error
     metadata = {
         "promoted": True,
         "reason": reason,

@@ -1,6 +1,7 @@
 """What the finance system reads."""
 
-from typing import Final
+from dataclasses import dataclass
+from typing import Any, Final
 
 import dagster as dg
 import polars as pl
@@ -10,11 +11,48 @@ from matching_platform.defs.common import MANY_MONTHS, MONTHS, Made, PlatformPar
 from matching_platform.defs.pods import op_tags
 from matching_platform.environment import Platform
 from matching_platform.ledger.money import to_decimal
+from matching_platform.matching.decisions import BY_RECORD, decided
 from matching_platform.matching.matcher import Matcher
 from matching_platform.store.catalog import Current
+from matching_platform.store.unattended import Permission, permission
 
 # Metadata: proposals of a month up to this one are in-sample, but for those that were kept from an earlier model.
 TRAINED_UNTIL: Final = "trained until"
+MODEL: Final = "model"
+# From which confidence the model books unattended as it was trained, and as it was allowed to.
+OWN_THRESHOLD: Final = "own threshold"
+BOOKED_FROM: Final = "booked from"
+# The number of the last freeze, its end, or threshold that the decisions obey.
+OBEYS: Final = "obeys change"
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What may be booked unattended, as the record said when its last change was that `number`."""
+
+    number: int
+    permission: Permission
+
+    @classmethod
+    def of(cls, platform: Platform) -> "Rule":
+        """What is in force now."""
+        changes = platform.unattended.history()
+        return cls(len(changes), permission(changes))
+
+    def decide(self, rows: pl.DataFrame, model: str, own: float | None) -> pl.DataFrame:
+        """Proposals of a model, decided by the rule; where its own threshold is not known, never less carefully."""
+        auto_from = self.permission.auto_from(model, own or 0.0)
+        frozen = self.permission.frozen
+        why = f"frozen since {frozen.signed}" if frozen else f"made from a confidence of {auto_from:.4f} on only"
+        return decided(rows, own, auto_from, BY_RECORD + why)
+
+    def metadata(self, model: str, own: float | None) -> dict[str, Any]:
+        return {
+            **({OWN_THRESHOLD: own} if own is not None else {}),
+            BOOKED_FROM: self.permission.auto_from(model, own or 0.0),
+            "frozen": self.permission.told or "no",
+            OBEYS: self.number,
+        }
 
 
 @dg.asset(
@@ -34,28 +72,38 @@ def proposals(context: dg.AssetExecutionContext, platform: PlatformParam) -> dg.
     promotion = platform.registry.champion()
     if promotion is None:
         raise dg.Failure("there is no champion yet to propose anything: materialize champion first")
-    matcher = Matcher.load(platform.store.fetch(promotion.model))
+    model, trained = promotion.model.name, Matcher.load(platform.store.fetch(promotion.model))
+    own = trained.auto_from
     months = sorted(context.partition_keys)
     ledger = platform.ledger(months[-1])
+    tagged = ledger.matches.select("transfer_id")
     made = {}
     for month in months:
         warehouse = charged(context, platform)
-        rows, fresh = matcher.match(ledger, [month], candidates=platform.candidates(warehouse)), 0
-        if month <= matcher.card["trained_until"]:
-            rows, fresh = _beside(made_in_advance(platform, month), platform, rows)
+        matcher = trained.booking_from(platform.unattended.permission().auto_from(model, own))
+        rows = matcher.match(ledger, [month], candidates=platform.candidates(warehouse))
+        # Read once more: what was frozen during the matching is frozen.
+        rule = Rule.of(platform)
+        rows, fresh = rule.decide(rows, model, own).with_columns(model=pl.lit(model)), 0
+        if month <= trained.card["trained_until"]:
+            rows, fresh = _beside(_in_advance(platform, month, rule, tagged), rows)
+        else:
+            rows, _ = _beside(_acted_on(platform, month, model, tagged), rows)
+        made_by, rows = rows.select("transfer_id", "model").unique(), rows.drop("model")
         by_decision = rows.unique("transfer_id")["decision"].value_counts()
         metadata = {
             "dagster/partition_row_count": rows.height,
             "rows": rows.height,
-            "model": promotion.model.name,
-            TRAINED_UNTIL: matcher.card["trained_until"],
+            MODEL: model,
+            TRAINED_UNTIL: trained.card["trained_until"],
             "in-sample": fresh,
+            **rule.metadata(model, own),
             **dict(by_decision.rows()),
         }
         version = platform.store.put_frame("proposals", rows.with_columns(to_decimal("amount")))
         booked = ledger.transfers.select("transfer_id", "booked_on")
         dated = rows.join(booked, on="transfer_id", maintain_order="left")
-        warehouse.publish("proposals", month, dated.with_columns(model=pl.lit(promotion.model.name)))
+        warehouse.publish("proposals", month, dated.join(made_by, on="transfer_id", maintain_order="left"))
         made[month] = keep(platform, "proposals", month, Made(version, metadata)).costing(warehouse.costs())
     return materialized(context, platform, made)
 
@@ -66,16 +114,44 @@ def made_in_advance(platform: Platform, month: str) -> Current | None:
     return next((one for one in reversed(history) if one.metadata[TRAINED_UNTIL] < month), None)
 
 
-def _beside(earlier: Current | None, platform: Platform, rows: pl.DataFrame) -> tuple[pl.DataFrame, int]:
-    """What was proposed in advance, and `rows` of the other transfers; and how many of these there are.
+def _in_advance(platform: Platform, month: str, rule: Rule, tagged: pl.DataFrame) -> pl.DataFrame | None:
+    """What was proposed in advance; of what nobody has acted on, no tag says so, the rule decides, and that is kept."""
+    earlier = made_in_advance(platform, month)
+    if earlier is None:
+        return None
+    stored = platform.store.read_frame(earlier.version)
+    model, own = str(earlier.metadata.get(MODEL)), earlier.metadata.get(OWN_THRESHOLD)
+    acted_on, waiting = _split(stored.with_row_index(), tagged)
+    now = pl.concat([acted_on, rule.decide(waiting, model, own)]).sort("index").drop("index")
+    if not now.equals(stored):
+        version = platform.store.put_frame("proposals", now)
+        platform.catalog.set("proposals", month, version, {**earlier.metadata, **rule.metadata(model, own)})
+    return minor(now).with_columns(model=pl.lit(model))
+
+
+def _acted_on(platform: Platform, month: str, model: str, tagged: pl.DataFrame) -> pl.DataFrame | None:
+    """What the same model has proposed for transfers that people have tagged since: no freeze takes that back."""
+    earlier = made_in_advance(platform, month)
+    if earlier is None or earlier.metadata.get(MODEL) != model:
+        return None
+    return minor(_split(platform.store.read_frame(earlier.version), tagged)[0]).with_columns(model=pl.lit(model))
+
+
+def _split(proposals: pl.DataFrame, tagged: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The proposals of `tagged` transfers, and the others."""
+    acted_on = proposals.join(tagged, on="transfer_id", how="semi", maintain_order="left")
+    return acted_on, proposals.join(tagged, on="transfer_id", how="anti", maintain_order="left")
+
+
+def _beside(kept: pl.DataFrame | None, rows: pl.DataFrame) -> tuple[pl.DataFrame, int]:
+    """What is `kept` of earlier proposals, and `rows` of the other transfers; and how many of these there are.
 
     `rows` are of a model that has seen the tags of the month, and would only repeat them.
     """
-    if earlier is None:
+    if kept is None:
         return rows, rows["transfer_id"].n_unique()
-    proposed = minor(platform.store.read_frame(earlier.version))
-    fresh = rows.join(proposed, on="transfer_id", how="anti", maintain_order="left")
-    kept = proposed.join(rows, on="transfer_id", how="semi", maintain_order="left")
+    fresh = rows.join(kept, on="transfer_id", how="anti", maintain_order="left")
+    kept = kept.join(rows, on="transfer_id", how="semi", maintain_order="left")
     return pl.concat([kept, fresh]), fresh["transfer_id"].n_unique()
 
 

@@ -131,10 +131,21 @@ def refusal(verdicts: Sequence[Verdict]) -> str:
 def roll_out(platform: Platform, place: str, chosen: Candidate) -> Deployment:
     """Makes a candidate serve at a place, and remembers that it serves well there; raises as `Place.deploy` does."""
     deployed = platform.place(place).deploy(release(platform, chosen))
-    served = platform.releases(place).current()
-    if served is None or not served.good or not _is(served, chosen):
+    if not serves(platform, place, chosen):
         remember(platform, place, "deploy", chosen, reason="it came up, and answers as packed")
     return deployed
+
+
+def serves(platform: Platform, place: str, chosen: Candidate) -> bool:
+    """Whether it is what serves well at a place by its record."""
+    served = platform.releases(place).current()
+    return served is not None and served.good and _is(served, chosen)
+
+
+def failed(platform: Platform, place: str, chosen: Candidate) -> bool:
+    """Whether it is what was tried last at a place, and did not serve well there."""
+    served = platform.releases(place).current()
+    return served is not None and not served.good and _is(served, chosen)
 
 
 def remember(

@@ -19,6 +19,7 @@ from matching_platform.defs.releasing import (
     refusal,
     remember,
     roll_out,
+    serves,
     withdraw,
 )
 from matching_platform.delivery import acceptance
@@ -49,6 +50,8 @@ def staging(context: dg.AssetExecutionContext, platform: PlatformParam) -> dg.Ma
     model = gate.champion(platform, context.instance).model
     with _explained():
         chosen = candidate(platform, model)
+    _check_not_frozen(platform, STAGING, chosen)
+    with _explained():
         verdicts = examine(platform, chosen)
     accepted = Acceptance(chosen.subject, model, platform.settings.acceptance, datetime.now(UTC), verdicts)
     version = acceptance.write(platform.store, accepted)
@@ -78,6 +81,7 @@ def deployment(context: dg.AssetExecutionContext, platform: PlatformParam) -> dg
     model = gate.champion(platform, context.instance).model
     with _explained():
         chosen = candidate(platform, model)
+    _check_not_frozen(platform, PRODUCTION, chosen)
     accepted = newest(platform, acceptance.KIND, model)
     found = gate.unaccepted(platform, context.instance, accepted, chosen.subject)
     if found or accepted is None:
@@ -97,6 +101,13 @@ def deployment(context: dg.AssetExecutionContext, platform: PlatformParam) -> dg
         "steps": "; ".join(deployed.steps) or "all traffic at once",
     }
     return materialized(context, platform, Made(accepted, metadata))
+
+
+def _check_not_frozen(platform: Platform, place: str, chosen: Candidate) -> None:
+    """While automation is frozen nothing new is tried at a place; what serves there may be confirmed."""
+    found = gate.frozen_out(platform)
+    if found and not serves(platform, place, chosen):
+        raise gate.closed(f"{chosen.model.name} is not rolled out in {place}", found)
 
 
 def _concluded(platform: Platform, chosen: Candidate, verdicts: Sequence[Verdict]) -> list[str]:

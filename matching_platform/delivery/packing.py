@@ -26,7 +26,7 @@ PACKAGE: Final = Path(matching_platform.__file__).parent
 BENTO: Final = PACKAGE.parent / "bento"
 # What the service imports; an import rule keeps it from needing more. And what a front needs, which a cluster runs from
 # the same image.
-ROOMS: Final = ("ledger", "matching")
+ROOMS: Final = ("ledger", "matching", "predictions", "store")
 FRONT: Final = ("__init__", "probe", "serving/__init__", "serving/front", "serving/figures")
 # The wheels of torch that bring no GPU runtime lie only here.
 CPU_WHEELS: Final = "https://download.pytorch.org/whl/cpu/torch/"

@@ -138,6 +138,21 @@ def differences(expected: Proposals, given: Proposals) -> list[str]:
     ]
 
 
+def mistakes(packed: Proposals, given: Proposals) -> list[str]:
+    """The `differences` that make a server a wrong one: it may leave to people what the packed answer books.
+
+    A server obeys freezes and raised thresholds, which the model did not know of when it was packed.
+    """
+    decided = {(row["transfer_id"], row["decision"]) for row in given}
+    obeying = [
+        {**row, "decision": "review"}
+        if (row["transfer_id"], "review") in decided and row["decision"] == "auto"
+        else row
+        for row in packed
+    ]
+    return differences(obeying, given)
+
+
 def _by_transfer(proposals: Proposals) -> dict[str, Proposals]:
     rows = defaultdict(list)
     for row in sorted(proposals, key=lambda row: row["invoice_id"] or ""):

@@ -13,6 +13,7 @@ import polars as pl
 from matching_platform.learning.examples import credible_tags
 from matching_platform.learning.gate import Candidate, Verdict
 from matching_platform.learning.split import FrozenTest
+from matching_platform.learning.thresholds import Past, judge
 from matching_platform.learning.train_set import newest_transfers
 from matching_platform.learning.yardstick import Evaluation, evaluate
 from matching_platform.ledger.reading import Ledger
@@ -62,6 +63,11 @@ def sit(exam: Exam, match: Match) -> Sitting:
     seconds = time.perf_counter() - started
     judged = evaluate(proposals, exam.truth, exam.ledger.transfers, exam.ledger.invoices, seconds)
     return Sitting(proposals, judged)
+
+
+def tried(exam: Exam, sitting: Sitting) -> Past:
+    """The proposals of a sitting, so that other thresholds can be tried on them."""
+    return judge(sitting.proposals, exam.truth, exam.ledger.transfers, exam.ledger.invoices)
 
 
 @dataclass(frozen=True)

@@ -33,26 +33,27 @@ def calibrate(clues: Doubles, right: Flags) -> Confidence:
     return Confidence(float(fitted.intercept_[0]), weights)
 
 
-def threshold(confidence: Doubles, right: Flags, promised: float) -> float:
+def threshold(confidence: Doubles, right: Flags, promised: float, risk: float = _RISK) -> float:
     """The lowest confidence from which on the promised precision holds; above 1 where it can be promised from nowhere.
 
     `confidence` and `right` float/bool[N] are settlements the scorer has not learned from. More and more is booked, as long
-    as the share of errors lies below 1 − `promised` with 90 % certainty (Clopper and Pearson, 1934); the first failure ends
-    it, so that trying many thresholds costs no certainty (fixed-sequence testing: Angelopoulos et al., Learn then Test,
-    2021). It holds for later settlements as far as they are like these.
+    as the share of errors lies below 1 − `promised` with a certainty of 1 − `risk` (Clopper and Pearson, 1934); the first
+    failure ends it, so that trying many thresholds costs no certainty (fixed-sequence testing: Angelopoulos et al., Learn
+    then Test, 2021). It holds for later settlements as far as they are like these.
     """
     order = np.argsort(-confidence, kind="stable")
     ranked, wrong = confidence[order], np.cumsum((~right[order]).astype(np.int64))
-    cuts = [_sequence(ranked, wrong, promised, int(len(ranked) * start)) for start in _STARTS if len(ranked)]
+    each = risk / len(_STARTS)
+    cuts = [_sequence(ranked, wrong, promised, int(len(ranked) * start), each) for start in _STARTS if len(ranked)]
     return min(cuts, default=_NEVER)
 
 
-def _sequence(ranked: Doubles, wrong: Ints, promised: float, start: int) -> float:
+def _sequence(ranked: Doubles, wrong: Ints, promised: float, start: int, risk: float) -> float:
     steps = np.unique(np.linspace(start, len(ranked), _STEPS).astype(np.int64)).clip(1)
     # Whoever is as sure as the last one is booked with him.
     booked = np.searchsorted(-ranked, -ranked[steps - 1], "right")
     errors = wrong[booked - 1]
-    most = beta.ppf(1 - _RISK / len(_STARTS), errors + 1, np.maximum(booked - errors, 1e-9))
+    most = beta.ppf(1 - risk, errors + 1, np.maximum(booked - errors, 1e-9))
     holds = np.logical_and.accumulate(most <= 1 - promised)
     return float(ranked[booked[holds][-1] - 1]) if holds.any() else _NEVER
 

@@ -6,11 +6,14 @@ from typing import Any, Final
 
 import numpy as np
 import polars as pl
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from matching_platform.learning import charts
+from matching_platform.learning.charts import Axis, Chart, Line, percent, percents
 from matching_platform.learning.gate import Sides, Verdict
+from matching_platform.learning.threshold_charts import threshold_charts
+from matching_platform.learning.threshold_text import confidence, keeps, would_have
+from matching_platform.learning.thresholds import Past
 from matching_platform.learning.yardstick import KINDS, Difference, Evaluation, paired_bootstrap
-from matching_platform.ledger.money import MINOR_UNITS
 from matching_platform.ledger.months import next_month
 from matching_platform.ledger.reading import Ledger
 
@@ -45,7 +48,8 @@ class ReportData:
     month; `verdicts` and their `sentences` (by check: what must be true) are the gate's; `threshold` is the confidence
     from which the model books unattended; `costs` are the model's training_seconds and candidates_per_transfer, where known;
     `walk` has a row per month and side that was judged then: month, side (model, champion, trees or rules),
-    exact_paying, stp_995; `mistakes` comes from `worst_mistakes`. What is None or empty is said to be missing.
+    exact_paying, stp_995; `mistakes` comes from `worst_mistakes`; `past` are the model's proposals for the exams, test
+    and newest, on which other thresholds are tried. What is None or empty is said to be missing.
     """
 
     model: str
@@ -60,44 +64,14 @@ class ReportData:
     costs: Mapping[str, float] = field(default_factory=dict)
     walk: pl.DataFrame | None = None
     mistakes: pl.DataFrame | None = None
-
-
-@dataclass(frozen=True)
-class Axis:
-    """From `low` to `high`, with labels at `ticks` (value, label)."""
-
-    label: str
-    low: float
-    high: float
-    ticks: list[tuple[float, str]]
-
-
-@dataclass(frozen=True)
-class Line:
-    """The line of a side, with or without dots; `points` are x, y and what is told when one points at it."""
-
-    side: str
-    points: list[tuple[float, float, str]]
-    dots: bool = False
-
-
-@dataclass(frozen=True)
-class Chart:
-    """Lines over two axes, with rules to read them by: horizontal (y, label) and vertical (x, label)."""
-
-    x: Axis
-    y: Axis
-    lines: list[Line]
-    diagonal: bool = False
-    across: tuple[tuple[float, str], ...] = ()
-    down: tuple[tuple[float, str], ...] = ()
+    past: Mapping[str, Past] = field(default_factory=dict)
 
 
 def render(data: ReportData) -> str:
     """One self-contained HTML file."""
     rival = ("champion", data.test.champion) if data.test.champion else ("rules", data.test.rules)
-    page = _environment().get_template("report.html")
-    return page.render(
+    return charts.render(
+        "report.html",
         data=data,
         figures=data.test.model.figures,
         headlines=_HEADLINES,
@@ -112,6 +86,8 @@ def render(data: ReportData) -> str:
         differences=list(_differences(data.test.model, rival[1])),
         walk=list(_walk_charts(data.walk)) if data.walk is not None and data.walk.height else [],
         mistakes=data.mistakes.to_dicts() if data.mistakes is not None else [],
+        thresholds=_threshold_charts(data),
+        told=list(_thresholds_told(data)),
     )
 
 
@@ -190,7 +166,7 @@ def _reliability_chart(sides: Sides) -> Chart:
                 (
                     row["confidence"],
                     row["exact"],
-                    f"{row['transfers']} transfers: said {_percent(row['confidence'])}, right {_percent(row['exact'])}",
+                    f"{row['transfers']} transfers: said {percent(row['confidence'])}, right {percent(row['exact'])}",
                 )
                 for row in judged.reliability.iter_rows(named=True)
             ],
@@ -200,8 +176,8 @@ def _reliability_chart(sides: Sides) -> Chart:
         if side != "rules"
     ]
     return Chart(
-        _percents("confidence that the model states", 0, 1, 5),
-        _percents("share exactly right", 0, 1, 5),
+        percents("confidence that the model states", 0, 1, 5),
+        percents("share exactly right", 0, 1, 5),
         lines,
         diagonal=True,
     )
@@ -215,19 +191,34 @@ def _precision_chart(data: ReportData) -> Chart:
             (
                 row["share"],
                 row["precision"],
-                f"from confidence {row['threshold']:.4f}: {_percent(row['share'])} booked, "
-                f"{_percent(row['precision'])} right",
+                f"from confidence {row['threshold']:.4f}: {percent(row['share'])} booked, "
+                f"{percent(row['precision'])} right",
             )
             for row in curve.iter_rows(named=True)
         ]
         lines.append(Line(side, points))
     return Chart(
-        _percents("share of paying transfers booked unattended", 0, 1, 5),
-        _percents("share of them exactly right", _LEAST_PRECISION, 1, 5),
+        percents("share of paying transfers booked unattended", 0, 1, 5),
+        percents("share of them exactly right", _LEAST_PRECISION, 1, 5),
         lines,
-        across=((data.promised_precision, f"promised {_percent(data.promised_precision)}"),),
+        across=((data.promised_precision, f"promised {percent(data.promised_precision)}"),),
         down=tuple(_chosen(data)),
     )
+
+
+def _threshold_charts(data: ReportData) -> list[Chart]:
+    if not data.past:
+        return []
+    marked = [] if data.threshold is None else [(data.threshold, f"chosen {confidence(data.threshold)}")]
+    return threshold_charts(data.past, data.promised_precision, marked)
+
+
+def _thresholds_told(data: ReportData) -> Iterator[str]:
+    """What the chosen threshold means on the first exam, and which one holds the promise there."""
+    for past in list(data.past.values())[:1]:
+        if data.threshold is not None and data.threshold <= 1:
+            yield would_have(past, data.threshold)
+        yield keeps(past, data.promised_precision)
 
 
 def _chosen(data: ReportData) -> Iterator[tuple[float, str]]:
@@ -247,45 +238,15 @@ def _walk_charts(walk: pl.DataFrame) -> Iterator[Chart]:
         least = _first_year(told, months[0], figure) - _TOLERATED_FALL
         low = np.floor(min([*told[figure], least]) * 10) / 10
         lines = [
-            Line(side, [(place[month], value, f"{month}: {_percent(value)}") for month, value in rows.rows()])
+            Line(side, [(place[month], value, f"{month}: {percent(value)}") for month, value in rows.rows()])
             for side in _SIDES
             if (rows := told.filter(side=side).select("month", figure)).height
         ]
-        held = f"2 points below the model's first year: {_percent(least)}"
-        yield Chart(x, _percents(label, min(low, 0.9), 1, 5), lines, across=((least, held),))
+        held = f"2 points below the model's first year: {percent(least)}"
+        yield Chart(x, percents(label, min(low, 0.9), 1, 5), lines, across=((least, held),))
 
 
 def _first_year(walk: pl.DataFrame, first: str, figure: str) -> float:
     """The mean of the model's `figure` over the twelve months from `first` on."""
     year = walk.filter((pl.col("side") == "model") & (pl.col("month") < next_month(first, 12)))
     return float(year[figure].mean() or 0.0)  # type: ignore[arg-type]
-
-
-def _percents(label: str, low: float, high: float, steps: int) -> Axis:
-    values = [low + (high - low) * step / steps for step in range(steps + 1)]
-    return Axis(label, low, high, [(value, _percent(value, 0)) for value in values])
-
-
-def _percent(share: float | None, places: int = 1) -> str:
-    return "–" if share is None else f"{share * 100:.{places}f} %"
-
-
-def _whole(number: float | None) -> str:
-    return "–" if number is None else f"{number:,.0f}"
-
-
-def _points(share: float) -> str:
-    return f"{share * 100:+.1f}"
-
-
-def _money(minor: int, currency: str) -> str:
-    return f"{minor / MINOR_UNITS:,.2f}".replace(",", "\u202f") + f" {currency}"
-
-
-def _environment() -> Environment:
-    loader = PackageLoader("matching_platform.learning")
-    environment = Environment(
-        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters.update(percent=_percent, whole=_whole, points=_points, money=_money)
-    return environment

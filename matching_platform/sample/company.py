@@ -40,8 +40,9 @@ class Settings:
     months: int = 12
     # In a steady month. The first months have fewer, as nothing is due yet.
     transfers_per_month: int = 400
-    # From this month on (YYYY-MM) two payers in five have other habits and accounts: a world that drifts.
+    # From this month on (YYYY-MM) such a share of the payers has other habits and accounts: a world that drifts.
     shift_month: str | None = None
+    shifted_share: float = 0.4
     # Of customers and suppliers. The company itself lives in the first.
     countries: tuple[str, ...] = tuple(COUNTRIES)
 
@@ -67,7 +68,7 @@ def generate(settings: Settings) -> dict[str, pl.DataFrame]:
     """
     rng = np.random.default_rng(settings.seed)
     partners = make_partners(rng, settings.transfers_per_month, settings.countries)
-    habits = make_habits(rng, partners)
+    habits = make_habits(rng, partners, settings.shifted_share)
     issued = _issue(rng, settings, partners, habits)
     planned = pay.plan(rng, issued)
     invoices = _number(rng, issued, planned, pay.credit_notes(rng, planned))

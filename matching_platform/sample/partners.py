@@ -52,7 +52,6 @@ SHIFTED: Final[Mapping[str, Mapping[str, float]]] = {
     "naming": {"named": 0.75, "seldom": 0.25},
     "payer": {"self": 0.70, "owner": 0.10, "parent": 0.10, "factor": 0.10},
 }
-SHIFTED_SHARE: Final = 0.4
 
 
 def make_partners(rng: np.random.Generator, transfers_per_month: int, countries: tuple[str, ...]) -> pl.DataFrame:
@@ -110,14 +109,14 @@ def make_partners(rng: np.random.Generator, transfers_per_month: int, countries:
     )
 
 
-def make_habits(rng: np.random.Generator, partners: pl.DataFrame) -> pl.DataFrame:
+def make_habits(rng: np.random.Generator, partners: pl.DataFrame, shifted_share: float) -> pl.DataFrame:
     """A row a partner and era (before and after the shift): every column of `HABITS`, the accounts, and punctuality.
 
-    Partners that keep their habits have the same row in both eras.
+    Partners that keep their habits, all but `shifted_share` of them, have the same row in both eras.
     """
     count = len(partners)
     before, after = (_era(rng, partners, table) for table in (HABITS, SHIFTED))
-    moved = pl.Series(rng.random(count) < SHIFTED_SHARE)
+    moved = pl.Series(rng.random(count) < shifted_share)
     after = pl.concat([after.filter(moved), before.filter(~moved)]).sort("partner")
     return pl.concat(
         [before.with_columns(shifted=pl.lit(False)), after.with_columns(shifted=pl.lit(True))], how="vertical"

@@ -132,6 +132,25 @@ class Files:
                     return  # A client that tries again after a lost answer meets its own file.
             raise
 
+    def overwrite(self, name: str, data: bytes) -> None:
+        """Writes a file, whole or not at all, in place of one that is there: for what is no version and no record."""
+        path = self.path(name)
+        if not self.local:
+            self._ask(path, lambda: self.fs.pipe_file(path, data))
+            return
+        with self.temporary() as folder:
+            (folder / "data").write_bytes(data)
+            _sync(folder / "data")
+            _make_folder(Path(path).parent)
+            (folder / "data").replace(path)
+            _sync(Path(path).parent)
+
+    def remove(self, name: str) -> None:
+        """Removes a file of what is no version and no record, where it is there."""
+        path = self.path(name)
+        with suppress(FileNotFoundError):
+            self._ask(path, lambda: self.fs.rm_file(path), FileNotFoundError)
+
     def publish(self, folder: Path, name: str, last: str) -> None:
         """Makes the local `folder` appear as `name`; it counts only with its file `last` in it.
 

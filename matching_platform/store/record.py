@@ -105,9 +105,9 @@ class Record:
         count = self.count()
         return self._read(count) if count else None
 
-    def entries(self) -> list[Entry]:
-        """All entries, the first one first."""
-        return side_by_side(self._read, range(1, self.count() + 1))
+    def entries(self, after: int = 0) -> list[Entry]:
+        """All entries, or those that came after one number, the first one first."""
+        return side_by_side(self._read, range(after + 1, self.count() + 1))
 
     def count(self) -> int:
         """How many entries there are, which is the number of the last; CorruptError where one is missing."""

@@ -22,6 +22,7 @@ _SCRATCH_DAYS: Final = 2
 _TYPES: Final = {
     pl.String: "STRING",
     pl.Date: "DATE",
+    pl.Datetime: "TIMESTAMP",
     pl.Decimal: "NUMERIC",
     pl.Int64: "INTEGER",
     pl.Float64: "FLOAT",

@@ -41,6 +41,22 @@ _LABELLED: Final[dict[str, pl.DataType]] = {
     "rules": pl.List(pl.String()),
     "label": pl.Boolean(),
 }
+# What was answered, with what had been told of the transfer; masked, as it was kept.
+_SERVED: Final[dict[str, pl.DataType]] = {
+    "request_id": pl.String(),
+    "received_on": pl.Date(),
+    "received_at": pl.Datetime("us", "UTC"),
+    "model": pl.String(),
+    "milliseconds": pl.Float64(),
+    "booked_from": pl.Float64(),
+    "open_invoices": pl.Int64(),
+    **_typed(TABLES["transfers"].columns),
+    "transfer_amount": DECIMAL,
+    "invoice_id": pl.String(),
+    "amount": DECIMAL,
+    "confidence": pl.Float64(),
+    "decision": pl.String(),
+}
 PUBLISHED: Final = {
     table.name: table
     for table in (
@@ -54,6 +70,7 @@ PUBLISHED: Final = {
             "booked_on",
             ("decision", "transfer_id"),
         ),
+        Published("predictions", _SERVED, "received_on", ("decision", "transfer_id")),
     )
 }
 

@@ -21,6 +21,7 @@ MONTHS = ["2024-01", "2024-02", "2024-03", "2024-04"]
 NEWEST = MONTHS[-1]
 TABLES = ("invoices", "transfers", "matches", "labelled_pairs")
 LEARNED = ("train_set", "model", "evaluation_report")
+SERVED = ("champion", "bento", "image", "staging", "deployment")
 # So few transfers prove little, and a busy machine is slow.
 LENIENT = {"calibration_error": 1.0, "transfers_per_second": 0.1, "usual_rows": 10.0, "tolerated_loss": 1.0}
 THRESHOLDS = Thresholds(**LENIENT)
@@ -123,4 +124,28 @@ def world(learned_home: Path, tmp_path: Path) -> Iterator[World]:
     shutil.copytree(learned_home, home)
     world = World(home)
     yield world
+    world.instance.dispose()
+
+
+@pytest.fixture(scope="session")
+def rolled_out_home(learned_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the champion went all the way once."""
+    home = tmp_path_factory.mktemp("rolled_out") / "world"
+    shutil.copytree(learned_home, home)
+    world = World(home)
+    made = world.make(*SERVED)
+    world.platform.here().stop()
+    world.instance.dispose()
+    assert made.success, made.failure
+    return home
+
+
+@pytest.fixture
+def serving(rolled_out_home: Path, tmp_path: Path) -> Iterator[World]:
+    """The champion was accepted and rolled out, and answers."""
+    shutil.copytree(rolled_out_home, tmp_path / "world")
+    world = World(tmp_path / "world")
+    world.platform.here().resume()
+    yield world
+    world.platform.here().stop()
     world.instance.dispose()

@@ -13,8 +13,10 @@ from matching_platform.sample import company
 from matching_platform.warehouse.bigquery import READ_EMULATOR, BigQueryWarehouse
 from matching_platform.warehouse.tables import PUBLISHED
 from matching_platform_tests.defs.conftest import TABLES, World
+from matching_platform_tests.defs.test_prediction_log_asset import YESTERDAY, write
 from matching_platform_tests.emulators import bigquery as bigquery_server
 from matching_platform_tests.emulators import cloud_storage
+from matching_platform_tests.predictions.made import served
 
 pytestmark = pytest.mark.cloud
 
@@ -74,6 +76,9 @@ def run(world: World) -> None:
     for month in MONTHS:
         made = world.make("proposals", month=month)
         assert made.success, made.failure
+    write(world.platform, 1, served("one", YESTERDAY), served("two", YESTERDAY))
+    made = world.make("prediction_log")
+    assert made.success, made.failure
 
 
 def test_proposals_are_the_same_row_by_row(both: tuple[World, World]) -> None:

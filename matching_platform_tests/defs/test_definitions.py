@@ -30,11 +30,13 @@ GRAPH = {
     "staging": ({"image"}, False),
     "deployment": ({"staging"}, False),
     "proposals": ({"invoices", "transfers", "champion"}, True),
-    "drift_report": ({"transfers"}, True),
+    "drift_report": ({"invoices", "transfers", "proposals"}, True),
+    "prediction_log": ({"deployment"}, False),
     "realised_quality": ({"proposals", "matches"}, True),
 }
 CHECKS = {"data", "split", "quality", "segments", "calibration", "speed"}
 POOLS = {"model": GPU_POOL, "staging": POOL, "deployment": POOL}
+DRIFT_CHECKS = {"invoices_as_before", "transfers_as_before", "candidates_as_before", "confidence_as_before"}
 SERVED = {"answers", "served_quality", "schema", "malformed", "latency", "throughput", "memory", "shutdown"}
 
 
@@ -78,6 +80,8 @@ def test_the_checks_of_the_gate_block(repository: dg.RepositoryDefinition) -> No
     assert {key.name: graph.get_check_spec(key).blocking for key in graph.asset_check_keys} == {
         **dict.fromkeys(CHECKS | SERVED, True),
         "sensors_alive": False,
+        **dict.fromkeys(("log_is_whole", "promise_kept", "bookings_tagged"), False),
+        **dict.fromkeys(DRIFT_CHECKS, False),
     }
 
 

@@ -12,7 +12,7 @@ from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
 from dagster._core.storage.tags import AUTO_RETRY_RUN_ID_TAG, PARENT_RUN_ID_TAG, RETRY_NUMBER_TAG, ROOT_RUN_ID_TAG
 
 from matching_platform.defs import heartbeat, messages, news
-from matching_platform.defs.messages import Cursor, happenings
+from matching_platform.defs.messages import Cursor, events, happenings
 from matching_platform.defs.news import Failure, Source
 from matching_platform.delivery.images.image import Image
 from matching_platform.delivery.serving.releases import Releases
@@ -163,7 +163,7 @@ def test_a_training_and_the_gate(scene: Scene) -> None:
 
 
 def test_a_training_under_way_is_told_once(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(messages, "_UNDERWAY_SECONDS", 0)
+    monkeypatch.setattr(events, "UNDERWAY_SECONDS", 0)
     meanwhile: list[list[str]] = []
     scene.make(trains(lambda: meanwhile.extend((scene.told(), scene.told()))), month="2024-03")
     assert meanwhile == [["Training of 2024-03 started"], []]
@@ -305,7 +305,7 @@ def test_a_long_history_is_not_told(scene: Scene) -> None:
 
 
 def test_more_events_than_a_tick_reads(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(messages, "_EVENTS", 1)
+    monkeypatch.setattr(events, "AT_ONCE", 1)
     months = [f"2024-{number:02d}" for number in range(1, 3)]
     for month in months:
         scene.make(trains(), examines(quality=False), month=month)
@@ -515,3 +515,32 @@ def _version(scene: Scene, folder: Path, kind: str, content: str) -> Version:
     made.mkdir()
     (made / "content").write_text(content)
     return scene.platform.store.put(kind, made)
+
+
+def test_freezes_and_thresholds_are_told_with_who_and_why(scene: Scene) -> None:
+    record = scene.platform.unattended
+    record.freeze(actor="Ada", reason="it booked nonsense")
+    assert scene.told() == ["Automation is frozen"]
+    record.freeze(actor="Bob", reason="a strange month")
+    record.book_from("m1", 0.999, actor="platform", reason="realised precision 0.98 is below 0.995")
+    record.book_from("m1", 1.1, actor="platform", reason="it is worse still")
+    record.unfreeze(actor="Ada", reason="seen to")
+    record.book_from_own("m1", actor="Ada", reason="trained again")
+    assert scene.told() == [
+        "Automation is frozen once more",
+        "m1 books less unattended",
+        "m1 books less unattended",
+        "Automation runs again",
+        "m1 books as it was trained to",
+    ]
+    assert scene.told() == []
+    frozen, _, raised, nothing, lifted, own = scene.channel.told
+    assert "Ada froze it: it booked nonsense." in frozen.text
+    assert "lift it with `matching-platform unfreeze --reason …`" in frozen.text
+    assert "from a confidence of 0.9990 on, and booked from its own threshold on before" in raised.text
+    assert "platform: realised precision 0.98 is below 0.995." in raised.text
+    assert "It books nothing, and booked from a confidence of 0.9990 on before" in nothing.text
+    assert "Ada lifted the freeze: seen to." in lifted.text
+    assert "by Ada (it booked nonsense)" in lifted.text
+    assert "It books from its own threshold on, and booked nothing before" in own.text
+    assert [one.level for one in scene.channel.told] == ["bad", "bad", "bad", "bad", "good", "news"]

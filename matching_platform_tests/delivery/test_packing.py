@@ -24,6 +24,8 @@ def test_a_bento_holds_service_code_model_and_probe(bento: Path, model: Path) ->
         "delivery",
         "ledger",
         "matching",
+        "predictions",
+        "store",
     }
     assert {path.name for path in (source / "model").iterdir()} == {path.name for path in model.iterdir()}
     packed = probe.read(bento)

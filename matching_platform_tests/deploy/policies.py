@@ -4,16 +4,19 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
+from matching_platform.predictions.log import CLOSE_SECONDS
 from matching_platform_tests.deploy.manifests import Manifest, named
 
 Check = Callable[[list[Manifest]], Iterator[str]]
 
-# `traffic.timeout` of bento/service.py.
-ANSWER_SECONDS: Final = 120
+# `traffic.timeout` of bento/service.py, and how long its log may take to close.
+ANSWER_SECONDS: Final = 120 + CLOSE_SECONDS
 _BY_DIGEST: Final = re.compile(r".+@sha256:[0-9a-f]{64}")
 _MISSING: Final = object()
-# Where names are asked on GKE with NodeLocal DNSCache and with Cloud DNS; at the latter, metadata too, by another port.
-_NAME_SERVERS: Final = {"169.254.20.10/32", "169.254.169.254/32"}
+# What may be asked outside of the cluster, and by which port: names, on GKE with NodeLocal DNSCache and with Cloud DNS; the
+# metadata server; and Google's APIs at private.googleapis.com.
+_OUTSIDE: Final = {("169.254.20.10/32", 53), ("169.254.169.254/32", 53)}
+_STORE: Final = {("169.254.169.254/32", 80), ("199.36.153.8/30", 443)}
 # The pool of deploy/terraform/cluster.tf that only the service's pods may use.
 NODES: Final = {"matching-platform/pool": "service"}
 
@@ -156,8 +159,8 @@ def _kept_in(manifests: list[Manifest]) -> Iterator[str]:
                 yield f"{named(policy)}: lets requests out to anywhere"
             for to in rule.get("to", []):
                 address = at(to, "ipBlock.cidr")
-                names = address in _NAME_SERVERS and all(one["port"] == 53 for one in rule.get("ports", ()))
-                if address is not _MISSING and not names:
+                asked = {(address, one["port"]) for one in rule.get("ports", ())} if address is not _MISSING else set()
+                if asked - _OUTSIDE - (set() if _examined(manifests) else _STORE):
                     yield f"{named(policy)}: lets requests out to {address}"
 
 

@@ -85,5 +85,10 @@ def test_trainings_wait_for_a_gpu(production: InstanceRef) -> None:
     assert pools == {"granularity": "op", "default_limit": 1}
 
 
+@pytest.mark.parametrize("folder", [DAGSTER, DAGSTER / "production"], ids=["one machine", "cluster"])
+def test_months_that_are_late_are_looked_for(folder: Path) -> None:
+    assert InstanceRef.from_dir(str(folder)).settings["freshness"] == {"enabled": True}
+
+
 def test_nothing_is_told_to_anybody(production: InstanceRef) -> None:
     assert not production.settings["telemetry"]["enabled"]

@@ -244,6 +244,7 @@ def test_terraform_takes_the_settings(alone: Path) -> None:
         ('administrators={all="0.0.0.0/0"}', "the whole internet"),
         ("github_repository=matching", "OWNER/NAME"),
         ("keep_days=1", "7 days at least"),
+        ("prediction_days=0", "a day at least"),
         (f'gpu={{{GPU},nodes=0,zones=["europe-west1-b"]}}', "1 to 8 nodes"),
         (f"gpu={{{GPU},nodes=1,zones=[]}}", "zones of the region"),
         (f'gpu={{{GPU},nodes=1,zones=["europe-west4-a"]}}', "zones of the region"),
@@ -308,7 +309,7 @@ def test_buckets_are_closed(module: Module) -> None:
         (condition,) = rule["condition"]
         assert rule["action"][0]["type"] != "Delete" or (
             condition.get("with_state") == "ARCHIVED"
-            or set(condition["matches_prefix"]) <= {"store/checkpoints/", "builds/"}
+            or set(condition["matches_prefix"]) <= {"store/checkpoints/", "store/predictions/", "builds/"}
         )
 
 
@@ -350,7 +351,7 @@ def test_names_are_those_of_the_environment(module: Module, environment: str) ->
 def test_outputs_are_the_platforms_settings(module: Module) -> None:
     given = module.outputs["environment"]["value"]
     known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields} | {"DAGSTER_LOGS_BUCKET"}
-    assert set(given) <= known
+    assert {name.partition("__")[0] for name in given} <= known
     assert {f"{PREFIX}{name}" for name in ("ENVIRONMENT", "PROJECT", "STORE", "DATASET", "FIRST_MONTH")} <= set(given)
 
 

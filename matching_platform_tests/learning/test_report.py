@@ -9,6 +9,8 @@ import pytest
 
 from matching_platform.learning.gate import Sides, Verdict
 from matching_platform.learning.report import MISTAKES, ReportData, render, worst_mistakes
+from matching_platform.learning.threshold_charts import POINTS
+from matching_platform.learning.thresholds import judge
 from matching_platform.learning.yardstick import Evaluation, evaluate
 from matching_platform.ledger.reading import Ledger
 from matching_platform.ledger.schema import AUDIT, INVOICES, MATCHES, PROPOSALS, TRANSFERS
@@ -75,6 +77,10 @@ FULL = replace(
         orient="row",
     ),
     mistakes=worst_mistakes(judged(30), proposals(30), TRUTH, LEDGER),
+    past={
+        "test": judge(proposals(30), TRUTH, LEDGER.transfers, LEDGER.invoices),
+        "newest": judge(proposals(20), TRUTH, LEDGER.transfers, LEDGER.invoices),
+    },
 )
 
 
@@ -128,6 +134,7 @@ def test_the_file_needs_nothing_else(data: ReportData) -> None:
         "Nobody has tagged transfers of the newest month",
         "No earlier month has been judged yet",
         "No wrong answer is at hand",
+        "No proposals are at hand on which thresholds could be tried",
         "How long the model learned is not known",
     ],
 )
@@ -164,6 +171,29 @@ def test_months_are_held_against_the_first_year() -> None:
     text = Page(render(replace(BARE, walk=walk))).text
     assert "2 points below the model's first year: 94.0 %" in text
     assert "2 points below the model's first year: 78.0 %" in text
+
+
+def test_other_thresholds_are_tried() -> None:
+    page = Page(render(FULL))
+    classes = [value for value in page.attributes["class"] if value]
+    # Precision, share and money, of both exams; the interval of the first, and what its confidence let be expected.
+    assert [classes.count(f"line {side}") for side in ("test", "newest", "expected")] == [3, 3, 1]
+    assert classes.count("band test") == 1
+    assert classes.count("pointed") == 3 * (POINTS + 1), "the chosen threshold is one of them"
+    text = " ".join(page.text.split())
+    assert "From 0.7 on, 76.9 % of the paying transfers would have been booked, 93.5 % of the bookings right" in text
+    assert "PLN 2,469 of 38,276 would have been booked wrongly" in text
+    assert "You promise 99.5 %: no threshold holds it with 95 % certainty" in text
+    assert "chosen 0.7" in text
+    assert "PLN booked wrongly" in text
+    assert "from 0.7 on test: 76.9 % booked, 93.5 % right (78.6–99.2), PLN 2,469 wrongly newest: 76.9 % booked" in text
+
+
+def test_a_model_that_books_nothing_tells_where_its_promise_would_hold() -> None:
+    text = " ".join(Page(render(replace(FULL, threshold=1.1))).text.split())
+    assert "You promise 99.5 %" in text
+    assert "From 1.1 on" not in text
+    assert "chosen 1.1" not in text
 
 
 def test_costs_are_told() -> None:

@@ -11,6 +11,7 @@ from matching_platform.delivery import probe
 from matching_platform.delivery.probe import Probe
 from matching_platform.delivery.serving.front import ANSWER_SECONDS
 from matching_platform.delivery.serving.place import Release, RolloutError
+from matching_platform.predictions.headers import PROBE, PURPOSE
 
 _CARD: Final = TypeAdapter(dict[str, Any])
 
@@ -27,19 +28,24 @@ def packed(release: Release) -> Probe:
 
 
 def check(url: str, wanted: Probe) -> None:
-    """RolloutError where the server at `url` is not ready, serves another version, or answers otherwise than packed."""
+    """RolloutError where the server at `url` is not ready, serves another version, or answers otherwise than packed.
+
+    It may be more careful than packed: what is frozen is served, and gone back to, as well.
+    """
     with answering(url):
         get(f"{url}/readyz").raise_for_status()
     version = _version(url)
     if version != wanted.version:
         raise RolloutError(f"{url} serves {version}, not {wanted.version}")
     with answering(url):
-        answer = httpx.post(f"{url}/match", json=wanted.request, timeout=ANSWER_SECONDS, trust_env=False)
+        answer = httpx.post(
+            f"{url}/match", json=wanted.request, headers={PURPOSE: PROBE}, timeout=ANSWER_SECONDS, trust_env=False
+        )
     if answer.status_code != httpx.codes.OK:
         raise RolloutError(f"{url}/match answers {answer.status_code} to the packed request: {answer.text}")
     with answering(url):
         given = probe.given(answer.content)
-    if different := probe.differences(wanted.proposals, given):
+    if different := probe.mistakes(wanted.proposals, given):
         raise RolloutError(f"{url} does not answer as the packed model did: {'; '.join(different)}")
 
 

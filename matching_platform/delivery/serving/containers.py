@@ -2,9 +2,10 @@
 
 import contextlib
 import json
+import os
 import subprocess
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,7 +19,7 @@ _FOLDER: Final = "matching-platform.rollout"
 _ADDRESS: Final = "matching-platform.address"
 _PORT: Final = 3000
 # The user `bentoml` of the image.
-_USER: Final = "1034:1034"
+_UID: Final = 1034
 _PIDS: Final = 512
 _LOG_SIZE: Final = "20mb"
 # A pull takes longest.
@@ -41,8 +42,26 @@ class Container:
 
 
 @dataclass(frozen=True)
+class Mount:
+    """A folder of this machine that a container sees as `inside`; `writable` by the image's user."""
+
+    outside: Path
+    inside: str
+    writable: bool = False
+
+    def prepare(self) -> None:
+        """Makes the folder, and lets the image's user write in it and in what lies beneath."""
+        self.outside.mkdir(parents=True, exist_ok=True)
+        if self.writable and os.geteuid() == 0:
+            for folder, _, _ in os.walk(self.outside):
+                os.chown(folder, _UID, _UID)
+
+
+@dataclass(frozen=True)
 class ContainerServers:
-    """Containers that may use so much `memory` ("2g") and so many `cpus`, and nothing else of this machine.
+    """Containers that may use so much `memory` ("2g") and so many `cpus`, and nothing else of this machine but `mounts`.
+
+    `variables` are in their environment.
 
     They have a network of their own, of which one port is published on the loopback address: with the host's network,
     which would be as fast, a server could reach all that listens on this machine.
@@ -51,6 +70,8 @@ class ContainerServers:
     memory: str = "2g"
     cpus: float = 2.0
     engine: str = "podman"
+    variables: Mapping[str, str] = field(default_factory=dict)
+    mounts: tuple[Mount, ...] = ()
 
     def served(self, release: Release) -> Release:
         if release.image is None:
@@ -72,9 +93,9 @@ class ContainerServers:
             "--log-opt",
             f"max-size={_LOG_SIZE}",
         ]
-        command += ["--publish", f"{address}:{_PORT}", image.reference]
+        command += ["--publish", f"{address}:{_PORT}", *self._passed_on(), image.reference]
         try:
-            started = _run(command)
+            started = _run(command, variables=self.variables)
         except RolloutError:
             # The engine keeps what it could create and not start.
             self._remove(folder, address)
@@ -90,13 +111,22 @@ class ContainerServers:
                 container.stop(0)
 
     def _limits(self) -> Iterator[str]:
-        yield from ("--user", _USER, "--cap-drop", "all", "--security-opt", "no-new-privileges")
+        yield from ("--user", f"{_UID}:{_UID}", "--cap-drop", "all", "--security-opt", "no-new-privileges")
         yield from ("--memory", self.memory, "--cpus", f"{self.cpus:g}", "--pids-limit", str(_PIDS))
         # All that is written lies in memory.
         yield from ("--read-only", "--read-only-tmpfs=false", "--tmpfs", "/tmp:rw,nosuid,nodev,mode=1777")
         # The libraries would count the machine's cores.
         threads = str(max(1, int(self.cpus)))
         yield from ("--env", f"OMP_NUM_THREADS={threads}", "--env", f"POLARS_MAX_THREADS={threads}")
+
+    def _passed_on(self) -> Iterator[str]:
+        for name in self.variables:
+            yield from ("--env", name)  # Its value, which may be secret, is no part of a command line.
+        if self.mounts and os.geteuid():
+            yield from ("--userns", f"keep-id:uid={_UID},gid={_UID}")  # The image's user is then who we are.
+        for mount in self.mounts:
+            mount.prepare()
+            yield from ("--volume", f"{mount.outside.resolve()}:{mount.inside}:{'rw' if mount.writable else 'ro'}")
 
     def _found(self, what: str, value: str) -> Iterator[Container]:
         listed = _run([self.engine, "ps", "--all", "--no-trunc", "--filter", f"{what}={value}", "--format", "json"])
@@ -116,10 +146,10 @@ def _trust(repository: str) -> list[str]:
     return ["--tls-verify=false"] if repository.startswith(("127.0.0.1:", "localhost:")) else []
 
 
-def _run(command: list[str], seconds: float = _ENGINE_SECONDS) -> str:
-    engine = command[0]
+def _run(command: list[str], seconds: float = _ENGINE_SECONDS, variables: Mapping[str, str] | None = None) -> str:
+    engine, environment = command[0], {**os.environ, **(variables or {})}
     try:
-        result = subprocess.run(command, capture_output=True, text=True, check=True, timeout=seconds)
+        result = subprocess.run(command, capture_output=True, text=True, check=True, timeout=seconds, env=environment)
     except FileNotFoundError as error:
         raise RolloutError(f"there is no {engine} here; install it, or serve without containers") from error
     except subprocess.TimeoutExpired as error:

@@ -34,6 +34,7 @@ from starlette.routing import Route
 
 from matching_platform.delivery import probe
 from matching_platform.delivery.serving.figures import Comparison, Figures
+from matching_platform.predictions.headers import COPY, PURPOSE
 
 if TYPE_CHECKING:
     from matching_platform.store.record import Record
@@ -106,7 +107,7 @@ class _Copy(NamedTuple):
 
 def deployments(folder: Path) -> "Record":
     """What was deployed from `folder`; the last entry holds the routes."""
-    # The service's image has the front and no store.
+    # A cluster's front, which reads a file, is spared the store.
     from matching_platform.store.record import Record
     from matching_platform.store.versions import Store
 
@@ -180,7 +181,8 @@ class Front:
         while True:
             copy = await self._copies.get()
             started = time.perf_counter()
-            answer = await self._ask_challenger(copy.address, copy.call)
+            call = copy.call._replace(headers={**copy.call.headers, PURPOSE: COPY})
+            answer = await self._ask_challenger(copy.address, call)
             seconds = time.perf_counter() - started
             found = await asyncio.to_thread(_compared, copy.answer, answer)
             tally = self._figures.of(copy.address)

@@ -27,12 +27,13 @@ from matching_platform.delivery.serving.front import ANSWER_SECONDS, HOST, SERVE
 from matching_platform.delivery.serving.place import Accept, CandidateError, Deployment, Reading, Release, RolloutError
 from matching_platform.delivery.serving.servers import FRONT, PROCESSES, Server, Servers, home_of, log_of
 from matching_platform.delivery.serving.steps import AT_ONCE, Seen, Step, Steps, seen
+from matching_platform.predictions.log import CLOSE_SECONDS
 
 START_SECONDS: Final = 90.0
 # A server that failed has no request to finish.
 _FAILED_GRACE_SECONDS: Final = 1.0
-# More than the service lets a request take.
-_GRACE_SECONDS: Final = ANSWER_SECONDS + 10
+# More than the service lets a request take, and its log afterwards.
+_GRACE_SECONDS: Final = ANSWER_SECONDS + CLOSE_SECONDS + 5
 _POLL_SECONDS: Final = 0.1
 _OBSERVE_SECONDS: Final = 0.5
 _LOG_TAIL: Final = 2000

@@ -2,8 +2,8 @@
 
 import os
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -11,8 +11,9 @@ import psutil
 
 from matching_platform.delivery.serving import processes
 from matching_platform.delivery.serving.place import Release
+from matching_platform.predictions import settings
 
-# Of another server, perhaps the one we run in.
+# Of another server, perhaps the one we run in; so is what begins with `settings.PREFIX`.
 _NOT_INHERITED: Final = frozenset(
     ("MATCHING_PLATFORM_MODEL", "PROMETHEUS_MULTIPROC_DIR", "BENTOML_PORT", "BENTOML_HOST")
 )
@@ -75,8 +76,11 @@ class BentoProcess:
         processes.stop([self.process], grace)
 
 
+@dataclass(frozen=True)
 class BentoServers:
-    """Processes that serve the packed bento with the packages installed here."""
+    """Processes that serve the packed bento with the packages installed here, with `variables` in their environment."""
+
+    variables: Mapping[str, str] = field(default_factory=dict)
 
     def served(self, release: Release) -> Release:
         return replace(release, bento=release.bento.resolve(), image=None)
@@ -85,18 +89,21 @@ class BentoServers:
         host, port = address.split(":")
         command = [sys.executable, "-m", "bentoml", "serve", str(release.bento), "--host", host, "--port", port]
         log = log_of(folder, address)
-        return BentoProcess(address, processes.start(command, folder, address, log, _environment(log.parent)))
+        return BentoProcess(address, processes.start(command, folder, address, log, self._environment(log.parent)))
 
     def find(self, folder: Path) -> list[BentoProcess]:
         found = processes.find(folder)
         return [BentoProcess(role, process) for role, process in found if not role.startswith(FRONT)]
 
+    def _environment(self, home: Path) -> dict[str, str]:
+        inherited = {
+            name: value
+            for name, value in os.environ.items()
+            if name not in _NOT_INHERITED and not name.startswith(settings.PREFIX)
+        }
+        own = {"BENTOML_HOME": str(home), "BENTOML_DO_NOT_TRACK": "true"}
+        # A stored bento is a version, which never changes: not by compiled files either.
+        return {**inherited, **self.variables, **own, "PYTHONDONTWRITEBYTECODE": "1"}
+
 
 PROCESSES: Final = BentoServers()
-
-
-def _environment(home: Path) -> dict[str, str]:
-    inherited = {name: value for name, value in os.environ.items() if name not in _NOT_INHERITED}
-    own = {"BENTOML_HOME": str(home), "BENTOML_DO_NOT_TRACK": "true"}
-    # A stored bento is a version, which never changes: not by compiled files either.
-    return {**inherited, **own, "PYTHONDONTWRITEBYTECODE": "1"}

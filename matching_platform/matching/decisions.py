@@ -1,0 +1,22 @@
+"""Decisions made anew from confidences, where more than a model's own threshold is asked for unattended bookings."""
+
+from typing import Final
+
+import polars as pl
+
+# What all evidence begins with that speaks of the record of freezes and thresholds, and not of the settlement.
+BY_RECORD: Final = "against: bookings are "
+
+
+def decided(proposals: pl.DataFrame, own: float | None, auto_from: float, why: str) -> pl.DataFrame:
+    """`proposals` (schema PROPOSALS) with decisions and evidence as they are when `auto_from` is in force.
+
+    Of what a model whose own threshold is `own` would book, `auto` is what reaches `auto_from`; the rest is `review`, for
+    which the evidence says `why`, BY_RECORD and more. Where `own` is not known, nothing becomes `auto` that is not.
+    """
+    settles, sure = pl.col("invoice_id").is_not_null(), pl.col("confidence") >= auto_from
+    books = settles & (pl.col("decision") == "auto" if own is None else pl.col("confidence") >= own)
+    evidence = pl.col("evidence").list.eval(pl.element().filter(~pl.element().str.starts_with(BY_RECORD)))
+    said = pl.when(books & ~sure).then(pl.concat_list(evidence, pl.lit(why))).otherwise(evidence)
+    decision = pl.when(books & sure).then(pl.lit("auto")).when(settles).then(pl.lit("review")).otherwise("decision")
+    return proposals.with_columns(decision=decision, evidence=said)
