@@ -34,6 +34,7 @@ def test_what_the_pods_read_is_made() -> None:
         *(("secret generic", name, "dagster") for name in _named("envSecrets")),
         ("secret generic", "dagster-postgresql", "dagster"),
         *(("secret generic", name, "flux-system") for name in _secrets_of_flux()),
+        *(("secret generic", name, "matching-production") for name in _secrets_of_the_service()),
     }
 
 
@@ -88,3 +89,8 @@ def test_each_step_finds_what_it_needs() -> None:
     assert places == sorted(places)
     for path in set(re.findall(r"deploy/[\w./-]+", GUIDE)):
         assert (ROOT / path.rstrip("./")).exists(), path
+
+
+def _secrets_of_the_service() -> set[str]:
+    production = build(DEPLOY / "kubernetes" / "overlays" / "production")
+    return {found["name"] for found in _at(production, "secretKeyRef")}
