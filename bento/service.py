@@ -149,8 +149,10 @@ class MatchingService:
         tables = _tables(body)
         transfers = from_rows("transfers", tables["transfers"])
         invoices = from_rows("open_invoices", tables["invoices"], source="invoices")
-        booked_from = self.booked_from
-        proposals = self.matcher.booking_from(booked_from).propose(transfers, invoices)
+        # By the model's own threshold, which settles who pays which of two alike; what may be booked is decided afterwards.
+        proposals, booked_from = self.matcher.propose(transfers, invoices), self.matcher.auto_from
+        if self.keeping:
+            proposals, booked_from = self.keeping.decided(proposals, self.version, booked_from)
         self.metrics.proposed(proposals)
         if self.keeping:
             taken = asked.id, asked.at, asked.purpose, self.version, asked.seconds * 1000, booked_from

@@ -111,7 +111,9 @@ class Settings(BaseSettings):
     split_months: int = Field(
         default=5, description="From how many of the first labelled months the frozen test is drawn"
     )
-    promised_precision: float = Field(default=0.995, description="What share of unattended bookings must be right")
+    promised_precision: float = Field(
+        default=0.995, gt=0, lt=1, description="What share of unattended bookings must be right"
+    )
     thresholds: Thresholds = Thresholds()
     search_trials: int = Field(default=20, ge=1, description="Trials of a search of training settings, at most")
     search_minutes: float = Field(

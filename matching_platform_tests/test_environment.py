@@ -81,6 +81,17 @@ def test_without_credentials_the_error_says_how_to_get_some() -> None:
             "MATCHING_PLATFORM_MAIL__LOGIN: Value error, a login is USER:PASSWORD, in ASCII",
         ),
         ({"PORT": "99999"}, "MATCHING_PLATFORM_PORT: Input should be less than or equal to 65535, not '99999'"),
+        ({"PROMISED_PRECISION": "1.0"}, "MATCHING_PLATFORM_PROMISED_PRECISION: Input should be less than 1, not '1.0'"),
+        ({"PROMISED_PRECISION": "0"}, "MATCHING_PLATFORM_PROMISED_PRECISION: Input should be greater than 0, not '0'"),
+        (
+            {"PREDICTIONS__MASK": "title,s3cret"},
+            "MATCHING_PLATFORM_PREDICTIONS__MASK: Value error, give some of counterparty_id, counterparty_name, "
+            "counterparty_account, counterparty_tax_id, title, number, reference, with commas between them, or `none`",
+        ),
+        (
+            {"DRIFT__DISTENCE": "0.3"},
+            "MATCHING_PLATFORM_DRIFT__DISTENCE: Extra inputs are not permitted, not '0.3'",
+        ),
     ],
 )
 def test_a_setting_that_is_wrong_is_named_and_no_secret_is_told(
@@ -92,3 +103,9 @@ def test_a_setting_that_is_wrong_is_named_and_no_secret_is_told(
         load()
     assert str(error.value) == told
     assert "s3cret" not in "".join(traceback.format_exception(error.value))
+
+
+@pytest.mark.parametrize("given", ["title,reference", '["title", "reference"]'])
+def test_columns_to_mask_are_named_with_commas_or_as_json(given: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MATCHING_PLATFORM_PREDICTIONS__MASK", given)
+    assert load().predictions.masked == ("title", "reference")

@@ -1,13 +1,17 @@
 """On the models of the store: which there are, which is champion, promote and roll back."""
 
 import json
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
 from rich.text import Text
 
-from matching_platform.cli.shared import Actor, Reason, UsageError, out, say
+from matching_platform.cli.shared import Actor, Reason, UsageError, open_platform, out, say
+
+if TYPE_CHECKING:
+    from matching_platform.store.registry import Registry
+    from matching_platform.store.versions import Version
 
 commands = typer.Typer(no_args_is_help=True)
 
@@ -24,7 +28,7 @@ def list_models() -> None:
             str(len(model.promotions)),
         )
     out.print(table)
-    if frozen := _platform().unattended.permission().told:
+    if frozen := open_platform().unattended.permission().told:
         say((f"Nothing is promoted: {frozen}.", "red"))
 
 
@@ -58,10 +62,9 @@ def rollback(
 ) -> None:
     """Make an earlier champion champion again, after it has loaded and answered, and serve it; nothing is built."""
     from matching_platform.defs.releasing import roll_back
-    from matching_platform.environment import Platform, load
     from matching_platform.store.record import whoami
 
-    rolled = roll_back(Platform(load()), actor=actor or whoami(), reason=reason, to=to)
+    rolled = roll_back(open_platform(), actor=actor or whoami(), reason=reason, to=to)
     assert rolled is not None
     say(f"{rolled.champion.model.name} is champion again (promotion {rolled.champion.number}).")
     if rolled.deployment:
@@ -78,10 +81,9 @@ def promote(
 ) -> None:
     """Make the newest evaluated model champion, if every blocking check of its own evaluation passed."""
     from matching_platform.defs import gate, local
-    from matching_platform.environment import Platform, load
     from matching_platform.store.record import whoami
 
-    platform = Platform(load())
+    platform = open_platform()
     model = platform.registry.show(version).manifest.version
     asked = gate.newest(platform)
     with local.instance(local.home()) as instance:
@@ -96,18 +98,10 @@ def promote(
     say(f"{promotion.model.name} is champion (promotion {promotion.number}).")
 
 
-def _platform() -> Any:
-    from matching_platform.environment import Platform, load
-
-    return Platform(load())
+def _registry() -> "Registry":
+    return open_platform().registry
 
 
-def _registry() -> Any:
-    return _platform().registry
-
-
-def _card(version: Any) -> dict[str, Any]:
-    from matching_platform.environment import Platform, load
-
-    card: dict[str, Any] = json.loads((Platform(load()).store.fetch(version) / "card.json").read_text())
+def _card(version: "Version") -> dict[str, Any]:
+    card: dict[str, Any] = json.loads((open_platform().store.fetch(version) / "card.json").read_text())
     return card

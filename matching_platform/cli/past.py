@@ -49,6 +49,9 @@ class Months:
             month_of("booked_on").is_between(pl.lit(self.first or ""), pl.lit(self.last or "9999-12"))
         )
 
+    def __str__(self) -> str:
+        return " ".join(f"{word} {month}" for word, month in (("from", self.first), ("to", self.last)) if month)
+
 
 def of_files(proposals: Path, truth: Path, months: Months, promised: float | None) -> Reading:
     """The proposals of a file, judged by another; invoices and transfers beside the truth tell months and currencies."""
@@ -65,6 +68,8 @@ def of_files(proposals: Path, truth: Path, months: Months, promised: float | Non
                 f"no transfers beside {truth} tell the months; put them there, or leave --from and --to out"
             )
         proposed = proposed.join(months.of(transfers), on="transfer_id", how="semi", maintain_order="left")
+        if proposed.is_empty():
+            raise UsageError(f"{proposals} proposes nothing for transfers booked {months}; ask for other months")
     try:
         past = judge(proposed, held, transfers, invoices)
     except ValueError as error:
@@ -125,13 +130,13 @@ def _in_advance(platform: "Platform", month: str, chosen: "Version | None") -> "
 
 def _in_force(platform: "Platform", chosen: "Version | None") -> tuple[float | None, list[str]]:
     """From which confidence the model chosen, or else the champion, books now, and how that came about."""
-    from matching_platform.matching.matcher import Matcher
+    from matching_platform.matching.matcher import own_threshold
 
     champion = platform.registry.champion()
     model = chosen or (champion.model if champion else None)
     if model is None:
         return None, ["There is no champion, so that no threshold is in force."]
-    own, permission = Matcher.load(platform.store.fetch(model)).auto_from, platform.unattended.permission()
+    own, permission = own_threshold(platform.store.fetch(model)), platform.unattended.permission()
     in_force = max(own, permission.thresholds.get(model.name) or own)
     told = f"In force: {_threshold(in_force)}, for model {model.name}"
     told += f"; it was trained to book from {_threshold(own)} on." if in_force > own else ", as it was trained."

@@ -6,7 +6,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from matching_platform.cli.shared import Data, out, say
+from matching_platform.cli.shared import Data, open_platform, out, say
 from matching_platform.ledger.reading import read_ledger
 from matching_platform.ledger.schema import RAW_TABLES
 
@@ -81,18 +81,16 @@ def doctor() -> None:
 @commands.command()
 def serve() -> None:
     """Start the service that was rolled out last, where it does not run, and say where it answers."""
-    from matching_platform.environment import Platform, load
-
-    deployed = Platform(load()).here().resume()
+    deployed = open_platform().here().resume()
     say(f"Model {deployed.model} answers at {deployed.url}; `matching-platform stop` ends it.")
 
 
 @commands.command()
 def stop() -> None:
     """Stop the service, after the requests in flight."""
-    from matching_platform.environment import PRODUCTION, STAGING, Platform, load
+    from matching_platform.environment import PRODUCTION, STAGING
 
-    platform = Platform(load())
+    platform = open_platform()
     for place in (PRODUCTION, STAGING):
         platform.here(place).stop()
     say("The service is stopped; `matching-platform serve` starts it again.")

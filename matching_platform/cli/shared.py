@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -14,6 +14,9 @@ from rich.text import Text
 from matching_platform.ledger.money import MINOR_UNITS
 from matching_platform.ledger.months import parse_month
 from matching_platform.ledger.reading import Ledger
+
+if TYPE_CHECKING:
+    from matching_platform.environment import Platform
 
 # Ids, numbers and titles may hold anything: no text is read as markup here, and styles are given by `Text`.
 out = Console(markup=False, emoji=False, highlight=False)
@@ -30,6 +33,13 @@ Actor = Annotated[str | None, typer.Option(help="Who; the user logged in by defa
 
 class UsageError(ValueError):
     """A request that cannot be carried out as it stands."""
+
+
+def open_platform() -> "Platform":
+    """The platform as the environment describes it."""
+    from matching_platform.environment import Platform, load
+
+    return Platform(load())
 
 
 def month_given(text: str) -> str:

@@ -12,7 +12,7 @@ import typer
 from rich import box
 from rich.table import Table
 
-from matching_platform.cli.shared import From, To, UsageError, check_can_hold, month_given, out
+from matching_platform.cli.shared import From, To, UsageError, check_can_hold, month_given, open_platform, out
 from matching_platform.ledger.money import MINOR_UNITS
 
 if TYPE_CHECKING:
@@ -58,9 +58,7 @@ def thresholds(
     if proposals and truth:
         reading = of_files(proposals, truth, months, promise)
     else:
-        from matching_platform.environment import Platform, load
-
-        reading = of_platform(Platform(load()), model, months, promise)
+        reading = of_platform(open_platform(), model, months, promise)
     past, marks = reading.past, _marks(reading)
     levels = sorted({*(at or TRIED), *marks})
     asked = at or [*marks, TRIED[0]][:1]

@@ -1,12 +1,16 @@
 """On what may happen unattended: freeze it, lift the freeze, book from a higher confidence, and see what is in force."""
 
-import json
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 from rich.table import Table
 
-from matching_platform.cli.shared import Actor, Reason, UsageError, out, say
+from matching_platform.cli.shared import Actor, Reason, UsageError, open_platform, out, say
+
+if TYPE_CHECKING:
+    from matching_platform.environment import Platform
+    from matching_platform.store.unattended import Change
+    from matching_platform.store.versions import Version
 
 _OWN: Final = "own"
 
@@ -18,18 +22,18 @@ def freeze(reason: Reason, actor: Actor = None) -> None:
     """Nothing is promoted, rolled out or booked unattended until it is lifted; rollbacks stay possible."""
     from matching_platform.store.record import whoami
 
-    change = _platform().unattended.freeze(actor=actor or whoami(), reason=reason)
+    change = open_platform().unattended.freeze(actor=actor or whoami(), reason=reason)
     say(f"Automation is frozen (change {change.number}); `matching-platform unfreeze --reason …` lifts it.")
 
 
 @commands.command()
 def unfreeze(reason: Reason, actor: Actor = None) -> None:
-    """Lift the freeze; what waited is asked again where Dagster runs."""
+    """Lift the freezes in force, and name them; what waited is asked again where Dagster runs."""
     from matching_platform.store.record import whoami
 
-    record = _platform().unattended
+    record = open_platform().unattended
     before = record.permission()
-    change = record.unfreeze(actor=actor or whoami(), reason=reason)
+    change = record.unfreeze(before, actor=actor or whoami(), reason=reason)
     for one in before.freezes:
         say(f"Lifted: frozen since {one.signed}.")
     say(f"Automation runs again (change {change.number}).")
@@ -47,7 +51,7 @@ def unattended(
     actor: Actor = None,
 ) -> None:
     """What may be booked unattended now, and how that came; with --book-from, the champion books less, or as before."""
-    platform = _platform()
+    platform = open_platform()
     if book_from is not None:
         _book_from(platform, book_from, actor, reason)
     elif reason or actor:
@@ -55,15 +59,16 @@ def unattended(
     permission, history = platform.unattended.permission(), platform.unattended.history()
     say(_sentence(permission.told) if permission.told else "Automation is not frozen.")
     champion = platform.registry.champion()
-    if champion:
-        name, own = champion.model.name, _own_threshold(platform, champion.model)
+    name = champion.model.name if champion else None
+    if champion and name:
+        own = _own_threshold(platform, champion.model)
         booked = permission.auto_from(name, own)
-        raised = "" if booked == own else f" (its own threshold: {own:.4f})"
-        say(f"The champion {name} books {'nothing' if booked > 1 else f'from {booked:.4f} on'}{raised}.")
+        raised = "" if booked == own else f" (its own threshold: {_confidence(own)})"
+        say(f"The champion {name} books {_limit(booked)}{raised}.")
     for model, threshold in permission.thresholds.items():
-        say(
-            f"Raised for {model}: it books {'nothing' if threshold > 1 else f'from {threshold:.4f} on at the earliest'}."
-        )
+        # While frozen, the champion's own line says nothing of it.
+        if model != name or permission.frozen:
+            say(f"Raised for {model}: it books {_limit(threshold)}{' at the earliest' if threshold <= 1 else ''}.")
     if history:
         table = Table("", "UTC", "change", "by", "reason", box=None, padding=(0, 1, 0, 0))
         for change in history:
@@ -72,7 +77,7 @@ def unattended(
         out.print(table)
 
 
-def _book_from(platform: Any, given: str, actor: str | None, reason: str | None) -> None:
+def _book_from(platform: "Platform", given: str, actor: str | None, reason: str | None) -> None:
     from matching_platform.store.record import whoami
 
     champion = platform.registry.champion()
@@ -85,17 +90,20 @@ def _book_from(platform: Any, given: str, actor: str | None, reason: str | None)
     if given == _OWN:
         record.book_from_own(name, **signed)
         return
-    wanted, own = _confidence(given), _own_threshold(platform, champion.model)
+    wanted, own = _given(given), _own_threshold(platform, champion.model)
     if wanted <= own:
-        raise UsageError(f"{name} books from {own:.4f} on by itself; give a higher confidence, or '{_OWN}'")
+        raise UsageError(f"{name} books {_limit(own)} by itself; give a higher confidence, or '{_OWN}'")
+    known = record.history()
     change = record.book_from(name, wanted, **signed)
-    if change.auto_from != wanted:
+    if change.auto_from is not None and change.auto_from != wanted:
         raise UsageError(
-            f"{name} books from {change.auto_from} on since {change.signed}; go back to '{_OWN}' before you book more"
+            f"{name} books {_limit(change.auto_from)} since {change.signed}; go back to '{_OWN}' before you book more"
         )
+    if change in known:
+        say(f"That is already in force since {change.signed}; nothing was recorded.")
 
 
-def _confidence(text: str) -> float:
+def _given(text: str) -> float:
     try:
         confidence = float(text)
     except ValueError:
@@ -107,25 +115,28 @@ def _confidence(text: str) -> float:
     return confidence
 
 
-def _own_threshold(platform: Any, model: Any) -> float:
-    """The threshold that the model was trained to, without loading it."""
-    return float(json.loads((platform.store.fetch(model) / "calibration.json").read_text())["auto_from"])
+def _own_threshold(platform: "Platform", model: "Version") -> float:
+    from matching_platform.matching.matcher import own_threshold
+
+    return own_threshold(platform.store.fetch(model))
 
 
-def _change(change: Any) -> str:
+def _change(change: "Change") -> str:
     if change.action != "threshold":
-        return str(change.action)
+        return change.action
     limit = change.auto_from
-    return (
-        f"{change.model} books from {'its own threshold' if limit is None else 'no' if limit > 1 else f'{limit:.4f}'}"
-    )
+    return f"{change.model} books {'from its own threshold on' if limit is None else _limit(limit)}"
+
+
+def _limit(auto_from: float) -> str:
+    return "nothing" if auto_from > 1 else f"from {_confidence(auto_from)} on"
+
+
+def _confidence(threshold: float) -> str:
+    from matching_platform.learning.threshold_text import confidence
+
+    return confidence(threshold)
 
 
 def _sentence(told: str) -> str:
     return f"{told[0].upper()}{told[1:]}."
-
-
-def _platform() -> Any:
-    from matching_platform.environment import Platform, load
-
-    return Platform(load())

@@ -18,7 +18,7 @@ import polars as pl
 from matching_platform.defs.common import PlatformParam
 from matching_platform.defs.pods import op_tags
 from matching_platform.defs.releasing import OURSELVES, roll_back, way_back
-from matching_platform.delivery.serving.place import RolloutError
+from matching_platform.delivery.serving.place import CandidateError, RolloutError
 from matching_platform.environment import PRODUCTION, Platform
 from matching_platform.learning.yardstick import Difference, evaluate, paired_bootstrap
 from matching_platform.ledger.months import month_of
@@ -28,7 +28,7 @@ from matching_platform.monitoring.promise import Verdict, holds_from
 from matching_platform.monitoring.realised import believed
 from matching_platform.store.catalog import Current
 from matching_platform.store.files import StoreError
-from matching_platform.store.record import Record
+from matching_platform.store.record import LostRaceError, Record
 from matching_platform.store.registry import MODELS, Promotion, RegistryError
 from matching_platform.store.unattended import NEVER, Change
 from matching_platform.store.versions import Version
@@ -38,7 +38,9 @@ BOOKINGS: Final = "bookings.parquet"
 # Metadata: the models whose proposals a month's figures are about.
 PROPOSED_BY: Final = "models"
 COMPARISONS: Final = "comparisons"
+# What keeps a comparison from being made may pass by itself: it is tried every hour, so often at most.
 AGAIN_SECONDS: Final = 3600
+ATTEMPTS: Final = 24
 
 
 @dataclass(frozen=True)
@@ -47,11 +49,6 @@ class Evidence:
 
     model: str
     current: dict[str, Current]
-
-    @property
-    def digest(self) -> str:
-        """Another one with every tag that came late."""
-        return _digest(self.current)
 
     def bookings(self, platform: Platform) -> pl.DataFrame:
         """A row a booking that can be judged: transfer_id, confidence, exact."""
@@ -71,49 +68,48 @@ class Found:
 
 @dataclass(frozen=True)
 class Compared:
-    """The champion and the model before it on the same `transfers`; `exact` and `errors` are what the one before gains.
+    """The champion and the model before it on the same `transfers`; `exact` and `booked` are what the one before gains.
 
-    `errors` is about transfers that were not booked wrongly. `booked` is how many the one before would have booked
-    unattended, `still_booked` how many the champion would from the confidence that is in force for it now.
+    `booked` is about transfers that are booked unattended: by the champion from the confidence that is in force for it
+    now, by the one before from where on these very transfers bear its promise out.
     """
 
     transfers: int
     exact: Difference
-    errors: Difference
-    booked: int
-    still_booked: int
+    booked: Difference
 
     @property
     def better(self) -> bool:
-        """Whether the model before was better beyond chance in one of both, and worse in none.
+        """Whether the model before is more exact beyond chance, or books more beyond chance and is not less exact.
 
-        Fewer errors alone are no reason to go back to a model that books no more than the champion still does.
+        Wrong bookings need no comparison: what either books from now on keeps the promise, the champion since its
+        threshold was raised, and the one before since it comes back with one from which its promise holds. Who errs less
+        only because he books less is no better than a champion that grew careful.
         """
-        more_exact = self.exact.low > 0 and self.errors.high >= 0
-        fewer_errors = self.errors.low > 0 and self.exact.high >= 0 and self.booked > self.still_booked
-        return more_exact or fewer_errors
+        return self.exact.low > 0 or (self.booked.low > 0 and self.exact.high >= 0)
 
     @property
     def told(self) -> str:
         gains = ", ".join(
             f"{name} {gain.mean * 100:+.1f} points (95 % interval {gain.low * 100:+.1f} to {gain.high * 100:+.1f})"
-            for name, gain in (("exact", self.exact), ("not booked wrongly", self.errors))
+            for name, gain in (("exact", self.exact), ("booked unattended", self.booked))
         )
         return f"on the same {self.transfers} transfers the model before was {'' if self.better else 'not '}better: {gains}"
 
 
 @dataclass(frozen=True)
 class Due:
-    """A comparison that is to be made: the champion broke its promise, and there is a model before it."""
+    """A comparison that is to be made: the champion's threshold was `raised`, and there is a model before it."""
 
     champion: Promotion
     before: Version
     evidence: Evidence
+    raised: Change
 
     @property
     def asked(self) -> dict[str, str]:
-        """What is compared, and by what."""
-        return {"model": self.champion.model.name, "before": self.before.name, "evidence": self.evidence.digest}
+        """What is compared, and why: once for each broken promise, since asked often enough chance says yes."""
+        return {"model": self.champion.model.name, "before": self.before.name, "raised": str(self.raised.number)}
 
 
 def evidence(latest: Mapping[str, Current], model: str) -> Evidence:
@@ -128,39 +124,42 @@ def grow_careful(platform: Platform, known: Evidence) -> Found:
     decided about the threshold stands until there is news.
     """
     model, bookings = known.model, known.bookings(platform)
-    history = platform.unattended.history()
-    last = next((change for change in reversed(history) if change.model == model), None)
+    last = _last_change(platform, model)
     in_force = last.auto_from if last and last.auto_from else 0.0
-    verdict, cut = _judged(platform, bookings.filter(pl.col("confidence") >= in_force))
+    bookings = bookings.filter(pl.col("confidence") >= in_force)
+    verdict = _judged(platform, bookings)
     if not verdict.broken:
         return Found(model, verdict, verdict.told + _since(last))
     if last and last.actor != OURSELVES and all(one.since <= last.time for one in known.current.values()):
         return Found(model, verdict, f"{verdict.told}; that was known when its threshold was set on {last.signed}")
+    cut = _holds_from(platform, bookings)
     reason = f"{verdict.told} ({', '.join(known.current)}); {_holds(cut)}"
     platform.unattended.book_from(model, cut, actor=OURSELVES, reason=reason)
     return Found(model, verdict, reason)
 
 
 def due(platform: Platform) -> Due | None:
-    """The comparison that the champion's broken promise asks for; None where there is none, or where it was made."""
+    """The comparison that the champion's broken promise asks for; None where there is none, or where it was answered.
+
+    The promise is broken where the platform raised the threshold since this champion is in force, and no person has
+    decided about it afterwards.
+    """
     champion = platform.registry.champion()
-    changes = platform.unattended.history()
-    if champion is None or not any(one.model == champion.model.name and one.actor == OURSELVES for one in changes):
+    raised = _last_change(platform, champion.model.name) if champion else None
+    if champion is None or raised is None or raised.auto_from is None or raised.actor != OURSELVES:
         return None
     before, known = _before(platform, champion), evidence(platform.catalog.latest(ASSET), champion.model.name)
-    if before is None or not known.current:
+    if raised.time < champion.time or before is None or not known.current:
         return None
-    asked = Due(champion, before, known)
-    made = (entry.payload["asked"] for entry in Record(platform.store, COMPARISONS).entries())
-    return None if asked.asked in made else asked
+    asked = Due(champion, before, known, raised)
+    return None if any(_tried(platform, asked)) else asked
 
 
 def compare(platform: Platform, asked: Due) -> tuple[Compared, pl.DataFrame] | None:
     """Both models on all transfers that can be judged, of the months in which the champion broke its promise, and the
     outcomes of the model before; None where that one had learned from them.
 
-    Each knows what was known before the month, and books from its own threshold, or the one in force for it before. What
-    the champion did then it does again.
+    Each knows what was known before the month, and books from its own threshold. What the champion did then it does again.
     """
     now, before = (Matcher.load(platform.store.fetch(model)) for model in (asked.champion.model, asked.before))
     months = [month for month in asked.evidence.current if month > max(m.card["trained_until"] for m in (now, before))]
@@ -170,19 +169,13 @@ def compare(platform: Platform, asked: Due) -> tuple[Compared, pl.DataFrame] | N
     if tags.is_empty():
         return None
     in_force, find = platform.unattended.permission().thresholds, platform.candidates(platform.warehouse)
-    before = before.booking_from(in_force.get(asked.before.name, 0.0))
     mine, theirs = (
         evaluate(matcher.match(ledger, months, candidates=find), tags).outcomes for matcher in (now, before)
     )
-    still = mine.filter("auto", pl.col("confidence") >= in_force.get(asked.champion.model.name, 0.0))
-    compared = Compared(
-        mine.height,
-        paired_bootstrap(theirs, mine),
-        paired_bootstrap(_not_wrongly(theirs), _not_wrongly(mine)),
-        theirs.filter("auto").height,
-        still.height,
-    )
-    return compared, theirs
+    careful = max(in_force.get(asked.before.name, 0.0), _holds_from(platform, theirs.filter("auto")))
+    still = in_force.get(asked.champion.model.name, 0.0)
+    more = paired_bootstrap(_booked(theirs, careful), _booked(mine, still))
+    return Compared(mine.height, paired_bootstrap(theirs, mine), more), theirs
 
 
 @dg.op(
@@ -190,15 +183,11 @@ def compare(platform: Platform, asked: Due) -> tuple[Compared, pl.DataFrame] | N
     tags=op_tags("proposals"),
 )
 def reconsider(context: dg.OpExecutionContext, platform: PlatformParam) -> None:
-    asked = due(platform)
-    if asked is None:
-        context.log.info("no comparison is asked for any more")
-        return
     try:
-        told = _answered(platform, asked)
-    except (ModelError, RolloutError, StoreError) as error:
+        asked = due(platform)
+        context.log.info(_reconsidered(platform, asked) if asked else "no comparison is asked for any more")
+    except StoreError as error:
         raise dg.Failure(str(error), allow_retries=False) from error
-    context.log.info(told)
 
 
 @dg.job(
@@ -231,6 +220,34 @@ def broken_promise(context: dg.SensorEvaluationContext, platform: PlatformParam)
     return dg.SensorResult(run_requests=[dg.RunRequest(run_key=key, tags={"dagster/user": OURSELVES})], cursor=seen)
 
 
+def _reconsidered(platform: Platform, asked: Due) -> str:
+    """Answers what was asked; a Failure where that cannot be done, noted so that nothing is tried for ever."""
+    try:
+        return _answered(platform, asked)
+    except LostRaceError as error:
+        return f"somebody changed the champion meanwhile, and has the last word: {error}"
+    except (ModelError, CandidateError) as error:
+        raise dg.Failure(_note(platform, asked, str(error)), allow_retries=False) from error
+    except (RolloutError, StoreError) as error:
+        told, last = str(error), len(_tried(platform, asked)) + 1 >= ATTEMPTS
+        if last:
+            told = f"{told}; given up after {ATTEMPTS} attempts: see `matching-platform models rollback`"
+        raise dg.Failure(_note(platform, asked, told, answered=last), allow_retries=False) from error
+
+
+def _tried(platform: Platform, asked: Due) -> list[bool]:
+    """For each attempt to answer what is asked, whether that settled it."""
+    noted = (entry.payload for entry in Record(platform.store, COMPARISONS).entries())
+    return [one["answered"] for one in noted if one["asked"] == asked.asked]
+
+
+def _note(platform: Platform, asked: Due, told: str, *, answered: bool = True) -> str:
+    """Notes what came of an attempt."""
+    payload = {"asked": asked.asked, "answered": answered}
+    Record(platform.store, COMPARISONS).append(payload, actor=OURSELVES, reason=told)
+    return told
+
+
 def _answered(platform: Platform, asked: Due) -> str:
     """Makes the comparison, goes back where that is better, and notes both once all is done."""
     served = platform.releases(PRODUCTION).current()
@@ -244,27 +261,47 @@ def _answered(platform: Platform, asked: Due) -> str:
         _grow_careful_before(platform, asked.before.name, found[1])
         reason = f"its unattended bookings of {', '.join(asked.evidence.current)} broke the promise; {told}"
         number = served.number if served else None
-        to = asked.before.name
-        if roll_back(platform, actor=OURSELVES, reason=reason, to=to, instead_of=number) is None:
+        rolled = roll_back(
+            platform,
+            actor=OURSELVES,
+            reason=reason,
+            to=asked.before.name,
+            instead_of=number,
+            expected_last=asked.champion.number,
+        )
+        if rolled is None:
             return f"release {number} is no longer in force"
-    Record(platform.store, COMPARISONS).append({"asked": asked.asked}, actor=OURSELVES, reason=told)
-    return told
+    return _note(platform, asked, told)
 
 
 def _grow_careful_before(platform: Platform, model: str, outcomes: pl.DataFrame) -> None:
-    """What the model before would have booked is out-of-sample, too: it comes back as careful as that demands."""
-    verdict, cut = _judged(platform, outcomes.filter("auto"))
-    if verdict.broken:
-        reason = f"of what it would have booked, {verdict.told}; {_holds(cut)}"
+    """What the model before would have booked is out-of-sample, too: where that speaks against it, it books less again.
+
+    Unlike a model in force it need not be accused: it comes back after an error, and must be no other.
+    """
+    bookings = outcomes.filter("auto")
+    cut = _holds_from(platform, bookings)
+    if cut:
+        reason = f"comes back; of what it would have booked, {_judged(platform, bookings).told}; {_holds(cut)}"
         platform.unattended.book_from(model, cut, actor=OURSELVES, reason=reason)
 
 
-def _judged(platform: Platform, bookings: pl.DataFrame) -> tuple[Verdict, float]:
-    """The verdict on bookings (confidence, exact), and from where on they bore the promise out."""
-    promised = platform.settings.promised_precision
-    right = bookings["exact"].to_numpy()
-    verdict = Verdict(int((~right).sum()), len(right), promised)
-    return verdict, holds_from(bookings["confidence"].to_numpy(), right, promised) if verdict.broken else 0.0
+def _judged(platform: Platform, bookings: pl.DataFrame) -> Verdict:
+    """The verdict on bookings (confidence, exact)."""
+    return Verdict(int((~bookings["exact"]).sum()), bookings.height, platform.settings.promised_precision)
+
+
+def _holds_from(platform: Platform, bookings: pl.DataFrame) -> float:
+    """From where on bookings (confidence, exact) bore the promise out; 0 where they do not speak against it."""
+    if not _judged(platform, bookings).doubtful:
+        return 0.0
+    confidence, exact = bookings["confidence"].to_numpy(), bookings["exact"].to_numpy()
+    return holds_from(confidence, exact, platform.settings.promised_precision)
+
+
+def _last_change(platform: Platform, model: str) -> Change | None:
+    """Who decided last from where on a model books."""
+    return next((change for change in reversed(platform.unattended.history()) if change.model == model), None)
 
 
 def _before(platform: Platform, champion: Promotion) -> Version | None:
@@ -287,9 +324,9 @@ def _digest(latest: Mapping[str, Current]) -> str:
     return sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
 
-def _not_wrongly(outcomes: pl.DataFrame) -> pl.DataFrame:
-    """The same where what is counted as exact is that nothing wrong was booked unattended."""
-    return outcomes.with_columns(exact=pl.col("exact") | ~pl.col("auto"))
+def _booked(outcomes: pl.DataFrame, auto_from: float) -> pl.DataFrame:
+    """The same where what is counted as exact is that it is booked unattended from this confidence on."""
+    return outcomes.with_columns(exact=pl.col("auto") & (pl.col("confidence") >= auto_from))
 
 
 def _holds(cut: float) -> str:

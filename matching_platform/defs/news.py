@@ -12,6 +12,7 @@ import dagster as dg
 
 from matching_platform.delivery.serving.releases import Served
 from matching_platform.learning.examination import Examined
+from matching_platform.learning.threshold_text import confidence
 from matching_platform.monitoring.notify import Level, Message
 from matching_platform.store.registry import Promotion
 from matching_platform.store.unattended import LIFT, NEVER, Change, Permission, permission
@@ -351,7 +352,7 @@ def _threshold(change: Change, before: Permission) -> tuple[str, str, Level]:
 def _limit(auto_from: float | None) -> str:
     if auto_from is None:
         return "from its own threshold on"
-    return "nothing" if auto_from >= NEVER else f"from a confidence of {auto_from:.4f} on"
+    return "nothing" if auto_from >= NEVER else f"from a confidence of {confidence(auto_from)} on"
 
 
 def _shares(told: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, str]:

@@ -39,7 +39,8 @@ class Pod:
 
 
 SMALL: Final = Pod(cpu="1", memory="4Gi", scratch="4Gi")
-# Those that hold all candidates of a month, or all months, in memory at once; docs/scale.md has the figures.
+# Those that hold all candidates of a month, what was served in one, or all months, in memory at once; docs/scale.md has
+# the figures.
 PODS: Final[Mapping[str, Pod]] = {
     "invoices": SMALL,
     "transfers": SMALL,
@@ -50,6 +51,7 @@ PODS: Final[Mapping[str, Pod]] = {
     "model": Pod(cpu="6", memory="40Gi", scratch="64Gi", gpus=1),
     "evaluation_report": Pod(cpu="4", memory="24Gi", scratch="32Gi"),
     "proposals": Pod(cpu="4", memory="24Gi", scratch="32Gi"),
+    "prediction_log": Pod(cpu="2", memory="16Gi", scratch="16Gi"),
 }
 
 

@@ -11,7 +11,7 @@ from matching_platform.defs.common import MANY_MONTHS, MONTHS, Made, PlatformPar
 from matching_platform.defs.pods import op_tags
 from matching_platform.environment import Platform
 from matching_platform.ledger.money import to_decimal
-from matching_platform.matching.decisions import BY_RECORD, decided
+from matching_platform.matching.decisions import decided, why
 from matching_platform.matching.matcher import Matcher
 from matching_platform.store.catalog import Current
 from matching_platform.store.unattended import Permission, permission
@@ -43,8 +43,7 @@ class Rule:
         """Proposals of a model, decided by the rule; where its own threshold is not known, never less carefully."""
         auto_from = self.permission.auto_from(model, own or 0.0)
         frozen = self.permission.frozen
-        why = f"frozen since {frozen.signed}" if frozen else f"made from a confidence of {auto_from:.4f} on only"
-        return decided(rows, own, auto_from, BY_RECORD + why)
+        return decided(rows, own, auto_from, why(auto_from, frozen.signed if frozen else ""))
 
     def metadata(self, model: str, own: float | None) -> dict[str, Any]:
         return {
@@ -80,9 +79,8 @@ def proposals(context: dg.AssetExecutionContext, platform: PlatformParam) -> dg.
     made = {}
     for month in months:
         warehouse = charged(context, platform)
-        matcher = trained.booking_from(platform.unattended.permission().auto_from(model, own))
-        rows = matcher.match(ledger, [month], candidates=platform.candidates(warehouse))
-        # Read once more: what was frozen during the matching is frozen.
+        # By its own threshold, which settles who pays which of two alike; what may be booked is decided afterwards.
+        rows = trained.match(ledger, [month], candidates=platform.candidates(warehouse))
         rule = Rule.of(platform)
         rows, fresh = rule.decide(rows, model, own).with_columns(model=pl.lit(model)), 0
         if month <= trained.card["trained_until"]:
@@ -125,14 +123,19 @@ def _in_advance(platform: Platform, month: str, rule: Rule, tagged: pl.DataFrame
     now = pl.concat([acted_on, rule.decide(waiting, model, own)]).sort("index").drop("index")
     if not now.equals(stored):
         version = platform.store.put_frame("proposals", now)
-        platform.catalog.set("proposals", month, version, {**earlier.metadata, **rule.metadata(model, own)})
+        # Who asks finds it disobedient until it is published, too.
+        told = {**earlier.metadata, **rule.metadata(model, own), OBEYS: earlier.metadata.get(OBEYS, 0)}
+        platform.catalog.set("proposals", month, version, told)
     return minor(now).with_columns(model=pl.lit(model))
 
 
 def _acted_on(platform: Platform, month: str, model: str, tagged: pl.DataFrame) -> pl.DataFrame | None:
     """What the same model has proposed for transfers that people have tagged since: no freeze takes that back."""
-    earlier = made_in_advance(platform, month)
-    if earlier is None or earlier.metadata.get(MODEL) != model:
+    history = platform.catalog.history("proposals", month)
+    mine = (
+        one for one in reversed(history) if one.metadata[TRAINED_UNTIL] < month and one.metadata.get(MODEL) == model
+    )
+    if (earlier := next(mine, None)) is None:
         return None
     return minor(_split(platform.store.read_frame(earlier.version), tagged)[0]).with_columns(model=pl.lit(model))
 

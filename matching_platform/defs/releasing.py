@@ -27,6 +27,7 @@ from matching_platform.learning.examination import frozen_exam
 from matching_platform.learning.gate import Verdict
 from matching_platform.matching.matcher import ModelError
 from matching_platform.store.files import StoreError
+from matching_platform.store.record import LostRaceError
 from matching_platform.store.registry import Promotion
 from matching_platform.store.versions import Version
 
@@ -103,9 +104,12 @@ def candidate(platform: Platform, model: Version) -> Candidate:
 
 
 def release(platform: Platform, chosen: Candidate | Served) -> Release:
-    """The same with the bento's files at hand."""
+    """The same with the bento's files at hand, and with the record in which its servers look what they may book."""
     name = chosen.model if isinstance(chosen, Served) else chosen.model.name
-    return Release(name, platform.store.fetch(chosen.bento), chosen.image)
+    # A store that holds the bento is the right one.
+    bento = platform.store.fetch(chosen.bento)
+    platform.unattended.open()
+    return Release(name, bento, chosen.image)
 
 
 def examine(platform: Platform, chosen: Candidate) -> list[Verdict]:
@@ -178,25 +182,41 @@ def way_back(platform: Platform, *, failing: bool = False) -> Served | None:
 
 
 def roll_back(
-    platform: Platform, *, actor: str, reason: str, to: str | None = None, instead_of: int | None = None
+    platform: Platform,
+    *,
+    actor: str,
+    reason: str,
+    to: str | None = None,
+    instead_of: int | None = None,
+    expected_last: int | None = None,
 ) -> RolledBack | None:
     """What served well in production before, or the model whose name begins with `to`, serves again and is champion.
 
     Nothing is trained or built: it serves from the image or bento that it had. An earlier champion that never served
     there is examined in staging first. Whatever was cut off on the way, the same call again finishes. With `instead_of`,
-    the number of a release that fails, nothing happens (None) where another is in force by now. StoreError where there
-    is nothing to go back to, ModelError where the model does not load, RolloutError where it does not serve: then what
+    the number of a release that fails, nothing happens (None) where another is in force by now. With `expected_last`, the
+    number of the promotion that is to be taken back, LostRaceError where another came after it: that champion has the
+    last word, and serves again where it did so well. StoreError where there is nothing to go back to, ModelError where
+    the model does not load, RolloutError where it does not serve, CandidateError where that is its own fault: then what
     served before serves on.
     """
     served = platform.releases(PRODUCTION).current()
     if served is None:
-        return RolledBack(platform.registry.rollback(actor=actor, reason=reason, check=probe.answers, to=to), None)
+        champion = platform.registry.rollback(
+            actor=actor, reason=reason, check=probe.answers, to=to, expected_last=expected_last
+        )
+        return RolledBack(champion, None)
     if instead_of not in (None, served.number):
         return None
     served_well = platform.releases(PRODUCTION).good(to) if to else way_back(platform, failing=instead_of is not None)
     target = served_well or _examined_now(platform, to)
     deployed = _serve_again(platform, PRODUCTION, target, actor=actor, reason=reason)
-    return RolledBack(_champion_again(platform, deployed.model, actor=actor, reason=reason), deployed)
+    try:
+        champion = _champion_again(platform, deployed.model, actor=actor, reason=reason, expected_last=expected_last)
+    except LostRaceError:
+        _follow_another(platform, deployed.model)
+        raise
+    return RolledBack(champion, deployed)
 
 
 def withdraw(platform: Platform, place: str, failed: Candidate, reason: str) -> list[str]:
@@ -224,13 +244,13 @@ def withdraw(platform: Platform, place: str, failed: Candidate, reason: str) -> 
 
 
 def _examined_now(platform: Platform, to: str | None) -> Candidate:
-    """An earlier champion that staging accepts now; RegistryError where there is none, RolloutError where it does not."""
+    """An earlier champion that staging accepts now; RegistryError where there is none, CandidateError where it does not."""
     model = platform.registry.earlier(to).model
     if platform.settings.serving == "processes" and newest(platform, BENTOS, model) is None:
         pack(platform, model)
     chosen = candidate(platform, model)
     if refused := refusal(examine(platform, chosen)):
-        raise RolloutError(f"{model.name} never served in production, and staging refuses it: {refused}")
+        raise CandidateError(f"{model.name} never served in production, and staging refuses it: {refused}")
     return chosen
 
 
@@ -240,6 +260,13 @@ def follow(platform: Platform, champion: Promotion, reason: str) -> Deployment:
     if served is None:
         raise RolloutError(f"{reason}, and never served in production: materialize bento to deployment")
     return _serve_again(platform, PRODUCTION, served, actor=OURSELVES, reason=reason)
+
+
+def _follow_another(platform: Platform, instead_of: str) -> None:
+    """Whoever has become champion while `instead_of` was rolled out serves again; where it never did, its rollout comes."""
+    champion = platform.registry.champion()
+    if champion and platform.releases(PRODUCTION).good(champion.model.name):
+        follow(platform, champion, f"{champion.model.name} has become champion while {instead_of} was rolled out")
 
 
 @contextmanager
@@ -270,11 +297,15 @@ def _serve_again(platform: Platform, place: str, served: Candidate | Served, *, 
     return deployed
 
 
-def _champion_again(platform: Platform, model: str, *, actor: str, reason: str) -> Promotion:
+def _champion_again(
+    platform: Platform, model: str, *, actor: str, reason: str, expected_last: int | None = None
+) -> Promotion:
     champion = platform.registry.champion()
     if champion and champion.model.name == model:
         return champion
-    return platform.registry.rollback(actor=actor, reason=reason, check=probe.answers, to=model)
+    return platform.registry.rollback(
+        actor=actor, reason=reason, check=probe.answers, to=model, expected_last=expected_last
+    )
 
 
 def _is(served: Served, other: Candidate | Served) -> bool:

@@ -1,8 +1,13 @@
 """What follows from the record of freezes and thresholds: decisions are made anew, and what waited is asked again."""
 
+from time import time
 from typing import Final
 
 import dagster as dg
+
+# What tells the runs of a month that are under way has no public names.
+from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
+from dagster._core.storage.tags import PARTITION_NAME_TAG
 
 from matching_platform.defs import gate
 from matching_platform.defs.common import PlatformParam
@@ -13,6 +18,7 @@ from matching_platform.environment import PRODUCTION, STAGING, Platform
 from matching_platform.store.unattended import permission
 
 _SECONDS: Final = 30
+AGAIN_SECONDS: Final = 600
 
 
 @dg.sensor(
@@ -22,7 +28,7 @@ _SECONDS: Final = 30
     default_status=dg.DefaultSensorStatus.RUNNING,
     minimum_interval_seconds=_SECONDS,
 )
-def more_careful(platform: PlatformParam) -> dg.RunRequest | dg.SkipReason:
+def more_careful(context: dg.SensorEvaluationContext, platform: PlatformParam) -> dg.RunRequest | dg.SkipReason:
     months = platform.catalog.months("proposals")
     made = platform.catalog.get("proposals", months[-1]) if months else None
     if made is None:
@@ -30,8 +36,12 @@ def more_careful(platform: PlatformParam) -> dg.RunRequest | dg.SkipReason:
     changes = platform.unattended.history()
     if made.metadata.get(OBEYS, 0) >= len(changes):
         return dg.SkipReason("the newest month is proposed as the record allows")
-    # A run that began before the change may still end after the one that is asked for here.
-    return dg.RunRequest(f"{months[-1]} {len(changes)} {made.since.isoformat()}", partition_key=months[-1])
+    under_way = dg.RunsFilter(tags={PARTITION_NAME_TAG: months[-1]}, statuses=NOT_FINISHED_STATUSES)
+    if context.instance.get_runs(under_way, limit=1):
+        return dg.SkipReason(f"{months[-1]} is being worked on")
+    # A run that began before the change may still end after the one that is asked for here; one that failed is tried again.
+    key = f"{months[-1]} {len(changes)} {made.since.isoformat()} {int(time() // AGAIN_SECONDS)}"
+    return dg.RunRequest(key, partition_key=months[-1])
 
 
 @dg.sensor(

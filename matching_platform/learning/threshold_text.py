@@ -1,21 +1,16 @@
 """What other thresholds would have booked, in sentences."""
 
 from collections.abc import Mapping
-from math import ceil, floor, log10
+from math import floor
 from typing import Any
 
 import polars as pl
 
 from matching_platform.learning.thresholds import CERTAINTY, Kept, Past, least_bookings, one_more_nine
 from matching_platform.ledger.money import MINOR_UNITS
+from matching_platform.matching.decisions import confidence as confidence
 
 _MILLION = 1_000_000
-
-
-def confidence(threshold: float) -> str:
-    """As many places as tell it from its neighbours, rounded up: whoever types it in books no more than was said."""
-    places = max(4, ceil(-log10(max(1 - threshold, 1e-12))) + 2)
-    return f"{ceil(round(threshold * 10**places, 6)) / 10**places:.{places}f}".rstrip("0").rstrip(".")
 
 
 def share(value: float | None) -> str:

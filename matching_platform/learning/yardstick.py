@@ -184,7 +184,7 @@ def paired_bootstrap(
     if set(challenger["transfer_id"]) != set(champion["transfer_id"]):
         raise ValueError("challenger and champion were judged on different transfers; evaluate both on the same truth")
     parts = [side.sort("transfer_id").select(_parts(figure)) for side in (challenger, champion)]
-    sums = _resampled(np.hstack([part.to_numpy() for part in parts]), seed)
+    sums = resampled(np.hstack([part.to_numpy() for part in parts]), seed)
     ours, theirs = (
         np.divide(sums[:, i], sums[:, i + 1], where=sums[:, i + 1] > 0, out=np.zeros(_DRAWS)) for i in (0, 2)
     )
@@ -355,7 +355,7 @@ def _by_kind(outcomes: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _resampled(values: np.ndarray, seed: int) -> np.ndarray:
+def resampled(values: np.ndarray, seed: int) -> np.ndarray:
     """Sums float64[draws, columns] of `values` float64[N, columns] over N rows drawn with replacement."""
     random, size = np.random.default_rng(seed), len(values)
     chunk = max(1, _WEIGHTS_AT_ONCE // size)

@@ -1,11 +1,24 @@
 """Decisions made anew from confidences, where more than a model's own threshold is asked for unattended bookings."""
 
+from math import ceil, log10
 from typing import Final
 
 import polars as pl
 
 # What all evidence begins with that speaks of the record of freezes and thresholds, and not of the settlement.
 BY_RECORD: Final = "against: bookings are "
+
+
+def confidence(threshold: float) -> str:
+    """As many places as tell it from its neighbours, rounded up: whoever types it in books no more than was said."""
+    places = max(4, ceil(-log10(max(1 - threshold, 1e-12))) + 2)
+    return f"{ceil(round(threshold * 10**places, 6)) / 10**places:.{places}f}".rstrip("0").rstrip(".")
+
+
+def why(auto_from: float, frozen: str) -> str:
+    """What the evidence says where `auto_from` is in force: `frozen` since when, by whom and why, or empty."""
+    limit = "no confidence on" if auto_from > 1 else f"a confidence of {confidence(auto_from)} on only"
+    return BY_RECORD + (f"frozen since {frozen}" if frozen else f"made from {limit}")
 
 
 def decided(proposals: pl.DataFrame, own: float | None, auto_from: float, why: str) -> pl.DataFrame:

@@ -303,6 +303,14 @@ class Matcher:
         return cls(pairs, sets, memory, calibrated, auto_from, card)
 
 
+def own_threshold(folder: Path) -> float:
+    """From which confidence the model in `folder` books as it was trained, read alone; ModelError where it cannot be."""
+    try:
+        return float(json.loads((folder / "calibration.json").read_text())["auto_from"])
+    except _UNREADABLE as error:
+        raise ModelError(f"{folder} holds no usable model: {error}") from error
+
+
 def _booked(proposals: pl.DataFrame) -> pl.DataFrame:
     """What is booked unattended, as matches."""
     return proposals.filter(pl.col("decision") == "auto").select("transfer_id", "invoice_id", "amount")

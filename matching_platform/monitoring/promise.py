@@ -21,6 +21,7 @@ from matching_platform.matching.arrays import Doubles, Flags
 # Of the models that only just keep their promise so many are ever accused, at most; better ones practically never.
 FALSE_ALARMS: Final = 0.005
 CONFIDENCE_LEVEL: Final = 0.95
+_DOUBT: Final = 0.1
 
 # Bets are placed on shares of errors that lie about this many times what is allowed above what is allowed.
 _WORSE_BY: Final = 2.0
@@ -40,6 +41,13 @@ class Verdict:
     @property
     def broken(self) -> bool:
         return bool(evidence(self.wrong, self.judged, self.promised) >= -np.log(FALSE_ALARMS))
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether at one look, which is not repeated, so much is wrong as one in ten who keep the promise would have."""
+        if not self.judged:
+            return False
+        return bool(binomtest(self.wrong, self.judged, 1 - self.promised, alternative="greater").pvalue < _DOUBT)
 
     @property
     def told(self) -> str:

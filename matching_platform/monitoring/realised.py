@@ -4,10 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+import numpy as np
 import polars as pl
 
-from matching_platform.learning.yardstick import KINDS, evaluate, kinds_of
+from matching_platform.learning import thresholds
+from matching_platform.learning.yardstick import KINDS, evaluate, kinds_of, resampled
 from matching_platform.ledger.reading import Ledger
+from matching_platform.matching.arrays import Ints
 from matching_platform.matching.history import credible
 from matching_platform.monitoring.promise import interval
 
@@ -51,9 +54,13 @@ class Realised:
     | straight_through | of the judged that pay something, booked unattended |
 
     `by_kind`: kind, bookings (judged), wrong, precision, low, high; a booking may be of several kinds.
-    `by_payer`, only payers with a wrong booking, the worst first: payer, currency, bookings (judged), wrong, wrong_amount.
-    `by_currency`: currency, bookings, amount, untagged_amount, untagged_share (of the amount), wrong, wrong_amount.
-    Amounts are what the transfers brought, minor units.
+    `by_payer`, only payers with a wrong booking, the worst first: payer, currency, bookings (judged), wrong, precision,
+    low, high, wrong_amount.
+    `by_currency`: currency, bookings, amount, untagged_amount, untagged_share (of the amount), wrong, wrong_amount,
+    wrong_amount_low, wrong_amount_high.
+    Amounts are what the transfers brought, minor units. low and high are 95 % intervals, of a precision Clopper and
+    Pearson's. Those of wrong_amount are bootstrapped over the bookings that could be judged: what as many others might
+    have cost. Where none was wrong both are 0, and the precision's low tells how much that says.
     `bookings` (BOOKINGS) has a row per booking.
     """
 
@@ -194,19 +201,23 @@ def _by_payer(counted: pl.DataFrame, judged: pl.DataFrame, ledger: Ledger) -> pl
     tagged = judged.join(parties, on="invoice_id").group_by("transfer_id").agg(pl.col("party").min())
     known = counted.join(tagged, on="transfer_id", how="left", maintain_order="left")
     wrong = ~pl.col("exact")
-    return (
+    worst = (
         known.group_by("currency", payer=pl.coalesce("party", "name"))
         .agg(bookings=pl.len(), wrong=wrong.sum(), wrong_amount=pl.col("amount").filter(wrong).sum())
         .filter(pl.col("wrong") > 0)
         .sort(["wrong", "wrong_amount", "payer"], descending=[True, True, False])
-        .select("payer", "currency", "bookings", "wrong", "wrong_amount")
+        .with_columns(precision=1 - pl.col("wrong") / pl.col("bookings"))
     )
+    right = worst.select(pl.col("bookings") - pl.col("wrong")).to_series()
+    low, high = thresholds.interval(right.to_numpy(), worst["bookings"].to_numpy())
+    names = ("payer", "currency", "bookings", "wrong", "precision", "low", "high", "wrong_amount")
+    return worst.with_columns(low=pl.Series(low), high=pl.Series(high)).select(names)
 
 
 def _by_currency(bookings: pl.DataFrame) -> pl.DataFrame:
     wrong = pl.col("judged") & ~pl.col("exact")
     untagged = pl.col("amount").filter(~pl.col("tagged")).sum()
-    return (
+    amounts = (
         bookings.group_by("currency")
         .agg(
             bookings=pl.len(),
@@ -218,3 +229,14 @@ def _by_currency(bookings: pl.DataFrame) -> pl.DataFrame:
         )
         .sort("currency")
     )
+    judged = bookings.filter("judged").sort("transfer_id").with_columns(cost=pl.col("amount") * ~pl.col("exact"))
+    costs = (judged.filter(currency=currency)["cost"].to_numpy() for currency in amounts["currency"])
+    ends = np.array([_between(cost) for cost in costs], np.int64).reshape(-1, 2)
+    return amounts.with_columns(wrong_amount_low=pl.Series(ends[:, 0]), wrong_amount_high=pl.Series(ends[:, 1]))
+
+
+def _between(costs: Ints) -> Ints:
+    """The 95 % interval int64[2] of the sum of costs int64[N]."""
+    if not costs.any():
+        return np.zeros(2, np.int64)
+    return np.rint(np.quantile(resampled(costs[:, None], seed=0), [0.025, 0.975])).astype(np.int64)

@@ -6,6 +6,9 @@ import time
 from dataclasses import dataclass
 from typing import Final
 
+import polars as pl
+
+from matching_platform.matching.decisions import decided, why
 from matching_platform.predictions.log import PredictionLog
 from matching_platform.predictions.masking import Masking
 from matching_platform.predictions.metrics import ServiceMetrics
@@ -32,7 +35,7 @@ class Keeping:
         """Begins both in the store at this root."""
         secret = settings.mask_key.get_secret_value().encode() if settings.mask_key else os.urandom(_SECRET_BYTES)
         # A root of its own: in a container, this folder alone may be written.
-        log = PredictionLog(Files(f"{store}/{FOLDER}"), Masking.of(settings.mask, secret), settings.queue)
+        log = PredictionLog(Files(f"{store}/{FOLDER}"), Masking.of(settings.masked, secret), settings.queue)
         keeping = cls(log, Watch(Unattended(Store(store))))
         keeping.log.start()
         keeping.watch.start()
@@ -44,6 +47,12 @@ class Keeping:
     def booked_from(self, model: str, own: float) -> float:
         """From which confidence `model` may book unattended now; `own` is its threshold as it was trained."""
         return self.watch.permission().auto_from(model, own)
+
+    def decided(self, proposals: pl.DataFrame, model: str, own: float) -> tuple[pl.DataFrame, float]:
+        """Proposals of `model` with decisions as they may be made now, and from which confidence on it books."""
+        permission = self.watch.permission()
+        auto_from, frozen = permission.auto_from(model, own), permission.frozen
+        return decided(proposals, own, auto_from, why(auto_from, frozen.signed if frozen else "")), auto_from
 
     def tell(self, metrics: ServiceMetrics) -> None:
         """Brings what both have to say up to date."""

@@ -21,7 +21,7 @@ import psutil
 
 from matching_platform.predictions import states
 from matching_platform.predictions.masking import Masking
-from matching_platform.predictions.served import Served, rows
+from matching_platform.predictions.served import Packed, Served, rows
 from matching_platform.predictions.states import End, State
 from matching_platform.store.files import Files, StoreError
 
@@ -31,7 +31,7 @@ IDLE_SECONDS: Final = 30.0
 # How long a clean end waits for the store.
 CLOSE_SECONDS: Final = 10.0
 # What is encoded at a time: it bounds the memory that this takes besides the queue.
-_PART_BYTES: Final = 8 * 2**20
+_PART_BYTES: Final = 2 * 2**20
 _LONGEST_PAUSE: Final = 30.0
 # A server looks how so many before it on its host ended.
 _PREDECESSORS: Final = 8
@@ -56,7 +56,7 @@ class Figures:
 class _Batch:
     """What becomes one part."""
 
-    requests: Sequence[Served]
+    requests: Sequence[Packed]
     size: int
 
 
@@ -66,7 +66,7 @@ class PredictionLog:
     def __init__(self, files: Files, masking: Masking, limit: int, every: float = 1.0) -> None:
         self._files, self._masking, self._limit, self._every = files, masking, limit, every
         self._lock, self._closing = Lock(), Event()
-        self._queue: deque[Served] = deque()
+        self._queue: deque[Packed] = deque()
         self._in_hand: _Batch | None = None
         # Of the queue and of what is in hand.
         self._bytes = 0
@@ -85,10 +85,11 @@ class PredictionLog:
 
     def take(self, request: Served) -> None:
         """Takes a request over; never waits for the store, and never fails."""
+        packed = Packed.of(request)
         with self._lock:
             self._taken += 1
-            self._queue.append(request)
-            self._bytes += request.size
+            self._queue.append(packed)
+            self._bytes += packed.size
             while self._bytes > self._limit and self._queue:
                 self._bytes -= self._queue.popleft().size
                 self._dropped += 1
@@ -156,8 +157,8 @@ class PredictionLog:
         """What is in hand, or the oldest requests of one day, as many as make a part."""
         with self._lock:
             if self._in_hand is None and self._queue:
-                day, size, batch = self._queue[0].received_at.date(), 0, []
-                while self._queue and self._queue[0].received_at.date() == day and size < _PART_BYTES:
+                day, size, batch = self._queue[0].received_on, 0, []
+                while self._queue and self._queue[0].received_on == day and size < _PART_BYTES:
                     batch.append(self._queue.popleft())
                     size += batch[-1].size
                 self._in_hand = _Batch(batch, size)
@@ -168,7 +169,7 @@ class PredictionLog:
         if data is not None:
             # A new name each time: where an attempt that seemed to fail has written it, whoever reads takes a request once.
             self._parts += 1
-            day = batch.requests[0].received_at.date()
+            day = batch.requests[0].received_on
             self._files.create(f"{REQUESTS}/{day}/{self.server}-{self._parts:08d}.parquet", data)
         with self._lock:
             self._in_hand = None
@@ -180,7 +181,8 @@ class PredictionLog:
         """The part's bytes; None where a fault of ours keeps it from being made, which must not keep the others."""
         try:
             file = BytesIO()
-            rows(batch.requests, self.server, self._masking).write_parquet(file, compression_level=1)
+            requests = [packed.unpacked() for packed in batch.requests]
+            rows(requests, self.server, self._masking).write_parquet(file, compression_level=1)
         except Exception:  # noqa: BLE001 - told with its traceback
             _log.exception("%s requests are dropped from the prediction log", len(batch.requests))
             return None

@@ -18,14 +18,17 @@ from matching_platform.predictions.headers import ASKED
 from matching_platform.predictions.log import IDLE_SECONDS, REQUESTS
 from matching_platform.predictions.served import SCHEMA
 from matching_platform.predictions.states import State
-from matching_platform.store.files import CorruptError, Files, StoreError, side_by_side
+from matching_platform.store.files import PARALLEL, CorruptError, Files, StoreError, side_by_side
 
 DAYS: Final = "days"
 # A server that has said nothing for so long is gone.
 SILENT: Final = timedelta(seconds=10 * IDLE_SECONDS)
 # What is read, sorted and written at a time; busy days make more than one file of it.
 _FILE_BYTES: Final = 64 * 2**20
-_SIDE_BY_SIDE: Final = 64
+# How many files are held as they lie in the store, and how many small ones become one frame: by itself, a frame takes
+# forty times the memory of a request in it.
+_SIDE_BY_SIDE: Final = PARALLEL
+_TOGETHER: Final = 256
 _ATTEMPTS: Final = 3
 
 
@@ -163,25 +166,39 @@ def _names(files: Files, folder: str) -> list[str]:
 
 
 def _frame(files: Files, name: str) -> pl.DataFrame:
+    return _decoded(files, name, files.read(name))
+
+
+def _decoded(files: Files, name: str, data: bytes) -> pl.DataFrame:
     try:
-        return pl.read_parquet(BytesIO(files.read(name)))
+        return pl.read_parquet(BytesIO(data))
     except pl.exceptions.PolarsError as error:
         raise CorruptError(files.path(name), "cannot be read; bring it back from a backup, or remove it") from error
 
 
 def _groups(files: Files, names: Sequence[str]) -> Iterator[tuple[list[str], list[pl.DataFrame]]]:
-    """The files, and what they hold, as many at a time as fit one file."""
+    """The files, and what they hold, as many at a time as fit one file; no more than one beyond that is decoded."""
     group: list[str] = []
     frames: list[pl.DataFrame] = []
-    for start in range(0, len(names), _SIDE_BY_SIDE):
-        some = list(names[start : start + _SIDE_BY_SIDE])
-        group += some
-        frames += side_by_side(lambda name: _frame(files, name), some)
-        if sum(frame.estimated_size() for frame in frames) >= _FILE_BYTES:
+    size = 0.0
+    for name, data in _contents(files, names):
+        group.append(name)
+        frames.append(_decoded(files, name, data))
+        size += frames[-1].estimated_size()
+        if len(group) % _TOGETHER == 0:
+            frames[-_TOGETHER:] = [pl.concat(frames[-_TOGETHER:], how="diagonal", rechunk=True)]
+        if size >= _FILE_BYTES:
             yield group, frames
-            group, frames = [], []
+            group, frames, size = [], [], 0.0
     if group:
         yield group, frames
+
+
+def _contents(files: Files, names: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+    """Each file as it lies in the store, a few of them read at a time."""
+    for start in range(0, len(names), _SIDE_BY_SIDE):
+        some = names[start : start + _SIDE_BY_SIDE]
+        yield from zip(some, side_by_side(files.read, some), strict=True)
 
 
 def _ordered(frames: Sequence[pl.DataFrame], columns: Sequence[str] | None = None) -> pl.DataFrame:

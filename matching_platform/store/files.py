@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Final, TypeVar
 from uuid import uuid4
@@ -68,12 +69,17 @@ class Files:
 
     def __init__(self, root: str) -> None:
         self._google = root.startswith(("gs://", "gcs://"))
-        self.fs: AbstractFileSystem
-        self.root: str
-        # A cached listing could show yesterday's champion.
-        self.fs, self.root = _google_cloud(root) if self._google else url_to_fs(root, use_listings_cache=False)
-        self.local = isinstance(self.fs, LocalFileSystem)
+        self.root, self.local = root.rstrip("/"), False
+        if not self._google:
+            # A cached listing could show yesterday's champion.
+            self.fs, self.root = url_to_fs(root, use_listings_cache=False)
+            self.local = isinstance(self.fs, LocalFileSystem)
         self._bucket_seen = not self._google
+
+    @cached_property
+    def fs(self) -> AbstractFileSystem:
+        """What reaches the files; Google Cloud when it is first used, since credentials that fail now may be had later."""
+        return _google_cloud()
 
     def path(self, name: str) -> str:
         return f"{self.root}/{name}"
@@ -102,12 +108,12 @@ class Files:
     def walk(self, folder: str) -> dict[str, str | None]:
         """All files beneath `folder` by their names relative to it, with the MD5 (base64) that the store reports."""
         path = self.path(folder)
-        base = self.fs._strip_protocol(path)
         try:
             # Without `on_error` a listing that failed would pass for an empty one, which could hide a champion.
             found = self._ask(path, lambda: self.fs.find(path, detail=True, on_error="raise"), FileNotFoundError)
         except FileNotFoundError:
             return {}
+        base = self.fs._strip_protocol(path)
         return {PurePosixPath(name).relative_to(base).as_posix(): item.get("md5Hash") for name, item in found.items()}
 
     def create(self, name: str, data: bytes) -> None:
@@ -212,24 +218,20 @@ class Files:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _google_cloud(root: str) -> tuple[AbstractFileSystem, str]:
+def _google_cloud() -> AbstractFileSystem:
     # Slow to import, and only needed here.
     from aiohttp import ClientTimeout
     from gcsfs.core import GCSFileSystem
 
     # Where gcsfs gives up it logs a traceback; here, the StoreError says it all.
     logging.getLogger("gcsfs").setLevel(logging.CRITICAL)
-    try:
-        # Not the class that fsspec finds: that one asks over gRPC, before anything else, what kind of bucket it is.
-        # Without a token it would go on as nobody where there are no credentials.
-        files = GCSFileSystem(
-            token="anon" if os.environ.get("STORAGE_EMULATOR_HOST") else "google_default",
-            requests_timeout=ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=SILENCE_SECONDS),
-            use_listings_cache=False,
-        )
-    except GoogleAuthError as error:
-        raise StoreError(f"{root}: {_problem(error)}") from error
-    return files, root.rstrip("/")
+    # Not the class that fsspec finds: that one asks over gRPC, before anything else, what kind of bucket it is.
+    # Without a token it would go on as nobody where there are no credentials.
+    return GCSFileSystem(
+        token="anon" if os.environ.get("STORAGE_EMULATOR_HOST") else "google_default",
+        requests_timeout=ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=SILENCE_SECONDS),
+        use_listings_cache=False,
+    )
 
 
 def _persist(path: str, work: Callable[[], _T], answers: tuple[type[OSError], ...]) -> _T:

@@ -10,6 +10,7 @@ import os
 import re
 import socket
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import uuid4
@@ -23,6 +24,8 @@ from matching_platform.store.versions import Digest, Store
 FOLDER: Final = "records"
 _NAME: Final = re.compile(r"\w[\w.-]*(/\w[\w.-]*)*", re.ASCII)
 _FILE: Final = re.compile(r"\d{8}\.json")
+# Lies beside the entries.
+_MARK: Final = "opened"
 
 
 class LostRaceError(StoreError):
@@ -72,6 +75,24 @@ class Record:
         self.name = name
         self._files = store.files
         self._folder = f"{FOLDER}/{name}"
+
+    def open(self) -> None:
+        """Leaves a mark, once: by it, a record without entries is told from one that cannot be seen."""
+        if not self.is_open():
+            with suppress(FileExistsError):
+                self._files.create(self._mark, f"the record {self.name} is kept here\n".encode())
+
+    def is_open(self) -> bool:
+        return self._files.exists(self._mark)
+
+    @property
+    def path(self) -> str:
+        """Where it lies, for people."""
+        return self._files.path(self._folder)
+
+    @property
+    def _mark(self) -> str:
+        return f"{self._folder}/{_MARK}"
 
     def append(
         self,

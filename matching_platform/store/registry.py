@@ -105,18 +105,28 @@ class Registry:
                 found = None
         return found
 
-    def rollback(self, *, actor: str, reason: str, check: Callable[[Path], object], to: str | None = None) -> Promotion:
+    def rollback(
+        self,
+        *,
+        actor: str,
+        reason: str,
+        check: Callable[[Path], object],
+        to: str | None = None,
+        expected_last: int | None = None,
+    ) -> Promotion:
         """Makes an earlier champion champion again: the one before, or the one whose name begins with `to`.
 
         `check` gets the verified folder of the model and must load it, let it answer, and raise where it does not: then
         the champion stays, and the error is the caller's. Rolling back twice goes back two champions, not to and fro.
-        Raises RegistryError where there is nothing to go back to, LostRaceError where a promotion came in between.
+        `expected_last` is the number of the promotion that is to be taken back; without it, the one in force now. Raises
+        RegistryError where there is nothing to go back to, LostRaceError where another promotion came in between.
         """
         _check_signed(actor, reason)
         target, history = self.earlier(to), self.history()
         self._store.verify(target.model)  # Where it lies, and not only the copy in this machine's cache.
         check(self._store.fetch(target.model))
-        return self._append("rollback", target.model, target.evaluation, actor, reason, history[-1].number)
+        last = expected_last if expected_last is not None else history[-1].number
+        return self._append("rollback", target.model, target.evaluation, actor, reason, last)
 
     def _append(
         self, action: str, model: Version, evaluation: Version, actor: str, reason: str, expected_last: int

@@ -1,7 +1,7 @@
 """What may be booked unattended: an append-only record in which people freeze it, and the platform grows more careful.
 
 The record can only make a model more careful than it was trained to be: nothing in it goes below a model's own threshold.
-The last entry decides. Whoever lifts a freeze lifts those that he could know of, and no threshold is lowered by accident.
+The last entry decides. Whoever lifts a freeze lifts those that he has read of, and no threshold is lowered by accident.
 """
 
 import math
@@ -83,6 +83,18 @@ class Unattended:
     def __init__(self, store: Store) -> None:
         self._record = Record(store, RECORD)
 
+    def open(self) -> None:
+        """Makes the record, where there is none yet, before a server looks into it."""
+        self._record.open()
+
+    def check(self) -> None:
+        """UnattendedError where the record is not to be seen, which is not the same as one in which nothing is frozen."""
+        if not self._record.is_open():
+            raise UnattendedError(
+                f"there is no record at {self._record.path}; see that this is the store in use and that it is mounted, "
+                "and roll the model out again, which makes it"
+            )
+
     def permission(self) -> Permission:
         """What is in force now."""
         return permission(self.history())
@@ -103,9 +115,12 @@ class Unattended:
         """Nothing is promoted or booked unattended until `unfreeze`. Freezing twice keeps both reasons."""
         return self._append("freeze", actor, reason)
 
-    def unfreeze(self, *, actor: str, reason: str) -> Change:
-        """Lifts every freeze in force; UnattendedError where there is none, or where another came meanwhile."""
-        freezes = self.permission().freezes
+    def unfreeze(self, known: Permission | None = None, *, actor: str, reason: str) -> Change:
+        """Lifts exactly the freezes of what is `known`, by default of what is in force.
+
+        UnattendedError where nothing is frozen, or where another freeze came since.
+        """
+        freezes = (known or self.permission()).freezes
         while True:
             history = self.history()
             now = permission(history).freezes
@@ -158,6 +173,7 @@ class Unattended:
         for name, text in (("actor", actor), ("reason", reason)):
             if not text.strip():
                 raise UnattendedError(f"the {name} is empty; a change says who made it and why")
+        self.open()
         payload = {"action": action, "model": model, "auto_from": auto_from}
         return _change(self._record.append(payload, expected_last, actor=actor, reason=reason))
 

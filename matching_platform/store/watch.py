@@ -68,6 +68,7 @@ class Watch:
     def _read(self) -> None:
         began, seen = time.monotonic(), self._seen
         try:
+            self._unattended.check()
             history = self._unattended.history(seen.history if seen else ())
         except (OSError, StoreError) as error:
             problem = str(error) or type(error).__name__

@@ -10,7 +10,8 @@ import pytest
 from matching_platform.definitions import defs
 from matching_platform.defs.proposals import BOOKED_FROM, OWN_THRESHOLD
 from matching_platform.defs.releasing import candidate, remember
-from matching_platform.defs.unattended import freeze_lifted, more_careful
+from matching_platform.defs.unattended import AGAIN_SECONDS, freeze_lifted, more_careful
+from matching_platform.learning.threshold_text import confidence
 from matching_platform.matching.decisions import BY_RECORD
 from matching_platform.matching.matcher import Matcher
 from matching_platform.store.unattended import NEVER
@@ -145,7 +146,6 @@ def test_what_nobody_acted_on_is_not_booked_while_frozen_and_returns_afterwards(
     record.freeze(**ADA)
     (request,), _ = asked(ahead, more_careful)
     assert request.partition_key == NEWEST
-    assert asked(ahead, more_careful)[0][0].run_key == request.run_key
     made = ahead.make("proposals", month=NEWEST)
     told = made.metadata("proposals")
     assert told[BOOKED_FROM] == NEVER > told[OWN_THRESHOLD]
@@ -168,6 +168,54 @@ def test_what_nobody_acted_on_is_not_booked_while_frozen_and_returns_afterwards(
     assert after.sort("transfer_id", "invoice_id").equals(before.sort("transfer_id", "invoice_id"))
 
 
+def test_what_failed_is_asked_for_again_after_a_while(ahead: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    proposed(ahead)
+    ahead.platform.unattended.freeze(**ADA)
+    keys = []
+    for moment in (0, 1, AGAIN_SECONDS):
+        monkeypatch.setattr("matching_platform.defs.unattended.time", lambda moment=moment: moment)
+        (request,), _ = asked(ahead, more_careful)
+        keys.append(request.run_key)
+    assert keys[0] == keys[1] != keys[2]
+
+
+@pytest.mark.parametrize("learned", [False, True])
+def test_what_was_not_published_is_asked_for_again(
+    ahead: World, monkeypatch: pytest.MonkeyPatch, learned: bool
+) -> None:
+    proposed(ahead)
+    if learned:
+        monkeypatch.undo()
+    ahead.platform.unattended.freeze(**ADA)
+    with monkeypatch.context() as patch:
+        patch.setattr(type(ahead.platform.warehouse), "publish", lambda *_: pytest.fail("the warehouse is away"))
+        assert not ahead.make("proposals", month=NEWEST).success
+    assert len(asked(ahead, more_careful)[0]) == 1
+    assert decisions(proposed(ahead)) <= {"auto", "review", "none"}
+    assert asked(ahead, more_careful)[0] == []
+
+
+def test_a_freeze_changes_decisions_and_nothing_else(ahead: World) -> None:
+    before = proposed(ahead)
+    ahead.platform.unattended.freeze(**ADA)
+    before, frozen = (rows.sort("transfer_id", "invoice_id") for rows in (before, proposed(ahead)))
+    assert (before["decision"] != frozen["decision"]).any()
+    assert before.drop("decision", "evidence").equals(frozen.drop("decision", "evidence"))
+
+
+def test_what_a_model_booked_stays_booked_where_another_came_in_between(ahead: World) -> None:
+    before = proposed(ahead)
+    mine = ahead.platform.catalog.get("proposals", NEWEST)
+    rows = before.with_columns(
+        decision=pl.when(pl.col("decision") == "auto").then(pl.lit("review")).otherwise("decision")
+    )
+    other = ahead.platform.store.put_frame("proposals", rows)
+    ahead.platform.catalog.set("proposals", NEWEST, other, {**mine.metadata, "model": "another"})
+    ahead.platform.unattended.freeze(**ADA)
+    tagged = ahead.platform.read("matches", NEWEST)["transfer_id"].unique()
+    assert decisions(proposed(ahead), tagged) == decisions(before, tagged)
+
+
 def test_a_raised_threshold_is_obeyed_at_once(ahead: World) -> None:
     before = proposed(ahead)
     champion = ahead.platform.registry.champion().model
@@ -179,7 +227,7 @@ def test_a_raised_threshold_is_obeyed_at_once(ahead: World) -> None:
     lowered = pl.col("confidence") < above
     assert set(after.filter(lowered)["decision"]) == {"review"}
     assert set(after.filter(~lowered)["decision"]) <= {"auto"}
-    said = f"{BY_RECORD}made from a confidence of {above:.4f} on only"
+    said = f"{BY_RECORD}made from a confidence of {confidence(above)} on only"
     assert {row[-1] for row in after.filter(lowered)["evidence"].to_list()} == {said}
 
 

@@ -537,9 +537,9 @@ def test_freezes_and_thresholds_are_told_with_who_and_why(scene: Scene) -> None:
     frozen, _, raised, nothing, lifted, own = scene.channel.told
     assert "Ada froze it: it booked nonsense." in frozen.text
     assert "lift it with `matching-platform unfreeze --reason …`" in frozen.text
-    assert "from a confidence of 0.9990 on, and booked from its own threshold on before" in raised.text
+    assert "from a confidence of 0.999 on, and booked from its own threshold on before" in raised.text
     assert "platform: realised precision 0.98 is below 0.995." in raised.text
-    assert "It books nothing, and booked from a confidence of 0.9990 on before" in nothing.text
+    assert "It books nothing, and booked from a confidence of 0.999 on before" in nothing.text
     assert "Ada lifted the freeze: seen to." in lifted.text
     assert "by Ada (it booked nonsense)" in lifted.text
     assert "It books from its own threshold on, and booked nothing before" in own.text

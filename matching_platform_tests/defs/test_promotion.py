@@ -159,11 +159,12 @@ def test_a_champion_that_broke_its_promise_leaves_production_to_a_better_one(
     first = serving.platform.registry.champion().model
     second = another(serving, tmp_path)
     assert serving.make("image", "staging", "deployment").success
-    asked = Due(serving.platform.registry.champion(), first, Evidence(second.name, {}))
+    raised = serving.platform.unattended.book_from(second.name, 0.9, actor="platform", reason="broken")
+    asked = Due(serving.platform.registry.champion(), first, Evidence(second.name, {}), raised)
     gain = Difference("exact", 0.1, 0.05 if better else -0.05, 0.2)
     outcomes = pl.DataFrame(schema={"auto": pl.Boolean, "confidence": pl.Float64, "exact": pl.Boolean})
     monkeypatch.setattr(broken_promise, "due", lambda _: asked)
-    monkeypatch.setattr(broken_promise, "compare", lambda *_: (Compared(100, gain, gain, 60, 0), outcomes))
+    monkeypatch.setattr(broken_promise, "compare", lambda *_: (Compared(100, gain, gain), outcomes))
     job = defs.get_job_def("reconsider_champion")
     assert job.execute_in_process(instance=serving.instance, resources={"platform": serving.platform}).success
     expected = first if better else second

@@ -168,7 +168,8 @@ def test_a_bad_model_is_found_books_nothing_more_and_the_one_before_comes_back(
     assert checks[realised.KEPT].passed
     assert not tick(world).run_requests
     assert reconsider(world).success
-    assert len(world.platform.unattended.history()) == 1
+    # Nothing speaks against the one that came back.
+    assert world.platform.unattended.history() == [change]
     assert len(world.platform.registry.history()) == 3
 
 
@@ -289,10 +290,10 @@ def test_a_model_before_that_is_no_better_stays_before(world: World, bad: Versio
     (told,) = comparisons(world)
     assert "the model before was not better" in told
     assert not tick(world).run_requests
-    # With the next late tag it is asked again.
+    # However many tags come late: asked often enough, chance would say yes.
     tagged(world, world.platform.read("matches", NEWEST).slice(3))
     judge(world)
-    assert tick(world).run_requests
+    assert not tick(world).run_requests
 
 
 def test_a_model_before_that_had_learned_from_the_month_is_no_judge(world: World, good: Version, bad: Version) -> None:

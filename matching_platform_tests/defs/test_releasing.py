@@ -25,6 +25,7 @@ from matching_platform.environment import DEFAULTS, Platform, Settings
 from matching_platform.learning import gate
 from matching_platform.learning.gate import Verdict
 from matching_platform.matching.matcher import ModelError
+from matching_platform.store.record import LostRaceError
 from matching_platform.store.registry import MODELS, RegistryError
 from matching_platform.store.versions import Version
 
@@ -291,3 +292,17 @@ def test_the_gate_does_not_take_back_what_was_withdrawn(theatre: Theatre, tmp_pa
     assert not any("taken out of service" in one for one in other)
     theatre.promote("b")
     assert theatre.platform.registry.withdrawn(theatre.models["b"]) is None
+
+
+@pytest.mark.parametrize(("served", "state"), [(True, ("a", "a1")), (False, ("d", "b1"))])
+def test_a_promotion_during_a_rollback_has_the_last_word(
+    theatre: Theatre, monkeypatch: pytest.MonkeyPatch, served: bool, state: tuple[str, str]
+) -> None:
+    """What served well serves again; what never served leaves production as it is until its own rollout."""
+    theatre.ship("a", "b", "c")
+    number = theatre.platform.registry.champion().number
+    monkeypatch.setattr(releasing.probe, "answers", lambda _: theatre.promote("a" if served else "d"))
+    with pytest.raises(LostRaceError):
+        theatre.back(to=theatre.models["b"].name, expected_last=number)
+    assert theatre.state == state
+    assert theatre.platform.registry.history()[-1].action == "promote"

@@ -2,9 +2,11 @@
 
 import socket
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import polars as pl
+
+from matching_platform.ledger.wire import to_rows
 
 VERSION: Final = "test-1"
 
@@ -15,6 +17,11 @@ class Batch:
 
     transfers: pl.DataFrame
     invoices: pl.DataFrame
+
+    @property
+    def request(self) -> dict[str, list[dict[str, Any]]]:
+        """The same as rows, as the service takes them."""
+        return {"transfers": to_rows(self.transfers), "invoices": to_rows(self.invoices)}
 
 
 def free_port() -> int:

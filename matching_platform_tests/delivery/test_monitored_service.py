@@ -2,8 +2,7 @@
 
 import json
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,11 +16,13 @@ from matching_platform.delivery.serving.place import Release
 from matching_platform.delivery.serving.rollout import Rollout
 from matching_platform.delivery.serving.servers import BentoServers
 from matching_platform.predictions.settings import PredictionSettings, passed_on
+from matching_platform.store.unattended import Unattended
+from matching_platform.store.versions import Store
 from matching_platform_tests.delivery.parts import VERSION, free_port
 from matching_platform_tests.deploy import prometheus
 from matching_platform_tests.deploy.prometheus import MONITORING, RULES
+from matching_platform_tests.waiting import until
 
-SECONDS: Final = 120.0
 # What Prometheus makes by itself, and what a cluster's kube-state-metrics tells.
 ELSEWHERE: Final = {"up", "ALERTS", "kube_deployment_status_replicas_available"}
 # They appear with the first such event.
@@ -33,6 +34,7 @@ def served(bento: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[st
     """Where the service answers that keeps a log and asks what it may book, and has answered and refused."""
     prometheus.required()
     home = tmp_path_factory.mktemp("monitored")
+    Unattended(Store(home / "store")).open()
     servers = BentoServers(passed_on(PredictionSettings(), str(home / "store")))
     rollout = Rollout("production", home / "place", free_port(), servers=servers)
     try:
@@ -43,19 +45,6 @@ def served(bento: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[st
         yield url
     finally:
         rollout.stop()
-
-
-def becomes(true: Callable[[], bool]) -> bool:
-    """Whether it gets true in time; what cannot be reached yet is not."""
-    deadline = time.monotonic() + SECONDS
-    while time.monotonic() < deadline:
-        try:
-            if true():
-                return True
-        except httpx.TransportError:
-            pass  # It has only just been started.
-        time.sleep(0.1)
-    return False
 
 
 def exported(url: str) -> set[str]:
@@ -70,7 +59,7 @@ def exported(url: str) -> set[str]:
 def test_every_series_that_is_read_is_there(served: str) -> None:
     read = prometheus.series() - prometheus.recorded() - ELSEWHERE
     assert len(read) > 20
-    assert becomes(lambda: read <= exported(served)), read - exported(served)
+    until(lambda: read <= exported(served), lambda: read - exported(served))
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +87,7 @@ def watching(served: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         httpx.Client(base_url=f"http://127.0.0.1:{port}/api/v1", trust_env=False, timeout=60) as client,
     ):
         try:
-            assert becomes(lambda: client.get("/query", params={"query": "1"}).is_success), log.read_text()
+            until(lambda: client.get("/query", params={"query": "1"}).is_success, log.read_text)
             yield client
         finally:
             process.terminate()
@@ -116,7 +105,7 @@ def test_its_targets_are_up(watching: httpx.Client) -> None:
         return {target["labels"]["job"]: target["health"] for target in found}
 
     wanted = {"matching-service": "up", "matching-front": "up"}
-    assert becomes(lambda: states() == wanted), states()
+    until(lambda: states() == wanted, states)
 
 
 def rules(client: httpx.Client) -> list[dict[str, Any]]:
@@ -124,7 +113,7 @@ def rules(client: httpx.Client) -> list[dict[str, Any]]:
 
 
 def test_its_rules_are_evaluated_and_none_fails(watching: httpx.Client) -> None:
-    assert becomes(lambda: "unknown" not in {rule["health"] for rule in rules(watching)})
+    until(lambda: "unknown" not in {rule["health"] for rule in rules(watching)})
     failed = {rule["name"]: rule["lastError"] for rule in rules(watching) if rule["health"] != "ok"}
     assert failed == {}
     named = {rule["name"] for rule in rules(watching) if rule["type"] == "alerting"}
@@ -134,7 +123,7 @@ def test_its_rules_are_evaluated_and_none_fails(watching: httpx.Client) -> None:
 def test_nothing_is_wrong_with_it(watching: httpx.Client) -> None:
     """A service that answers, refuses one request and keeps its log makes no noise."""
     model = "count by (version) (matching_model_info)"
-    assert becomes(lambda: bool(data(watching, "/query", query=model)["result"]))
+    until(lambda: data(watching, "/query", query=model)["result"])
     found = data(watching, "/alerts")["alerts"]
     # Before its first look, Prometheus has no target; that is no alert unless it lasts.
     assert [alert["labels"] for alert in found if alert["state"] == "firing"] == []
@@ -151,4 +140,4 @@ def test_the_dashboard_is_not_empty(watching: httpx.Client, served: str) -> None
         httpx.post(f"{served}/match", content=json.dumps(REQUEST), trust_env=False, timeout=60)
         return [query for query in asked if not data(watching, "/query", query=query)["result"]]
 
-    assert becomes(lambda: empty() == []), empty()
+    until(lambda: not empty(), empty)

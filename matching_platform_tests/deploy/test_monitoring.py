@@ -3,7 +3,6 @@
 import json
 import re
 import subprocess
-import time
 from collections.abc import Iterator
 from itertools import combinations
 from pathlib import Path
@@ -18,10 +17,10 @@ from matching_platform_tests.delivery.parts import free_port
 from matching_platform_tests.deploy import prometheus
 from matching_platform_tests.deploy.manifests import DEPLOY, KUBERNETES, ROOT, Manifest, build, one, validate
 from matching_platform_tests.deploy.prometheus import ALERTMANAGER, MONITORING, RULES
+from matching_platform_tests.waiting import until
 
 CASES: Final = Path(__file__).parent / "alerts"
 GUIDE: Final = ROOT / "docs" / "monitoring.md"
-SECONDS: Final = 60.0
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -169,26 +168,13 @@ def alertmanager(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Cli
     with (
         log.open("wb") as written,
         subprocess.Popen(command, stdout=written, stderr=written) as process,
-        httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client,
+        httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=60) as client,
     ):
         try:
-            assert _becomes(lambda: client.get("/-/ready").is_success), log.read_text()
+            until(lambda: client.get("/-/ready").is_success, log.read_text)
             yield client
         finally:
             process.terminate()
-
-
-def _becomes(true: Any) -> bool:
-    """Whether it gets true in time; what cannot be reached yet is not."""
-    deadline = time.monotonic() + SECONDS
-    while time.monotonic() < deadline:
-        try:
-            if true():
-                return True
-        except httpx.TransportError:
-            pass  # It has only just been started.
-        time.sleep(0.05)
-    return False
 
 
 @pytest.mark.parametrize(("source", "target", "silenced"), INHIBITED)
@@ -211,7 +197,7 @@ def test_what_follows_from_another_is_not_told(
         (target, here): "suppressed" if silenced else "active",
         (target, there): "active",
     }
-    assert _becomes(lambda: states() == wanted), states()
+    until(lambda: states() == wanted, states)
 
 
 # -- dashboard

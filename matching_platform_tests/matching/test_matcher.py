@@ -20,7 +20,7 @@ from matching_platform.ledger.schema import PROPOSALS
 from matching_platform.matching.compiled import ByContent
 from matching_platform.matching.features import World
 from matching_platform.matching.history import credible
-from matching_platform.matching.matcher import Matcher, ModelError, oldest_first
+from matching_platform.matching.matcher import Matcher, ModelError, oldest_first, own_threshold
 from matching_platform.matching.memory import Memory
 from matching_platform.matching.sets import LARGEST_DISCOUNT, ROUNDING
 from matching_platform_tests.matching.worlds import invoices, transfers
@@ -296,6 +296,15 @@ def test_a_broken_folder_is_a_model_error(
     break_it(folder)
     with pytest.raises(ModelError, match=str(folder)):
         Matcher.load(folder)
+
+
+def test_a_threshold_is_read_without_the_model(small_model: Path, tmp_path: Path) -> None:
+    folder = copied(small_model, tmp_path)
+    assert own_threshold(folder) == Matcher.load(folder).auto_from
+    for broken in ("{}", "[]", "", '{"auto_from": null}'):
+        (folder / "calibration.json").write_text(broken)
+        with pytest.raises(ModelError, match=str(folder)):
+            own_threshold(folder)
 
 
 def test_a_killed_save_leaves_nothing_and_the_next_one_succeeds(

@@ -6,10 +6,11 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import binom
 
 from matching_platform.ledger.reading import Ledger
 from matching_platform.ledger.schema import INVOICES, MATCHES, PROPOSALS, TRANSFERS
-from matching_platform.monitoring.realised import BOOKINGS, Realised, realised_quality, refuted
+from matching_platform.monitoring.realised import BOOKINGS, Realised, _by_currency, realised_quality, refuted
 
 Pair = tuple[str, str | None]
 Tag = tuple[str, str | None, int]
@@ -152,11 +153,46 @@ def test_errors_by_kind_payer_and_currency() -> None:
         "payer under another name": (3, 2),
         "pays nothing": (1, 1),
     }
-    assert told.by_payer.rows() == [("C1", "EUR", 2, 2, 200), ("PAYER 4", "PLN", 1, 1, 100)]
-    assert told.by_currency.rows() == [
-        ("EUR", 3, 300, 100, pytest.approx(1 / 3), 2, 200),
-        ("PLN", 2, 200, 0, 0, 1, 100),
+    # Where all are wrong, the higher end is one minus the n-th root of half of what lies outside the interval.
+    assert told.by_payer.rows() == [
+        ("C1", "EUR", 2, 2, 0, 0, pytest.approx(1 - 0.025 ** (1 / 2)), 200),
+        ("PAYER 4", "PLN", 1, 1, 0, 0, pytest.approx(0.975), 100),
     ]
+    # Of two, both wrong, others would be as wrong; of two, one wrong, others may be both or none.
+    assert told.by_currency.rows() == [
+        ("EUR", 3, 300, 100, pytest.approx(1 / 3), 2, 200, 200, 200),
+        ("PLN", 2, 200, 0, 0, 1, 100, 0, 200),
+    ]
+
+
+@pytest.mark.parametrize("tagged", [[], [("T1", "I1")]], ids=["nothing judged", "nothing wrong"])
+def test_where_nothing_was_wrong_no_payer_is_named_and_no_money_lost(tagged: list[Pair]) -> None:
+    told = realised(tagged)
+    assert told.by_payer.is_empty()
+    lost = told.by_currency.select("wrong_amount", "wrong_amount_low", "wrong_amount_high")
+    assert set(lost.rows()) == {(0, 0, 0)}
+    assert told.by_currency.schema == realised([("T1", "I9")]).by_currency.schema
+    assert told.by_payer.schema == realised([("T1", "I9")]).by_payer.schema
+
+
+@pytest.mark.parametrize(("wrong", "of"), [(1, 40), (20, 40), (39, 40)])
+def test_the_interval_of_money_is_about_as_wide_as_that_of_the_share(wrong: int, of: int) -> None:
+    """Amounts of one size: the bootstrap's ends are a binomial's."""
+    bookings = pl.DataFrame(
+        {
+            "transfer_id": [f"T{number:02d}" for number in range(of)],
+            "amount": 100,
+            "currency": "EUR",
+            "tagged": True,
+            "judged": True,
+            "exact": [number >= wrong for number in range(of)],
+        }
+    )
+    (row,) = _by_currency(bookings).rows(named=True)
+    ends = [100 * binom.ppf(tail, of, wrong / of) for tail in (0.025, 0.975)]
+    assert [row["wrong_amount_low"], row["wrong_amount_high"]] == pytest.approx(ends, abs=100)
+    assert row["wrong_amount_low"] <= row["wrong_amount"] <= row["wrong_amount_high"]
+    assert _by_currency(bookings.sample(fraction=1, shuffle=True, seed=1)).rows(named=True) == [row]
 
 
 def test_a_row_of_bookings_is_a_booking() -> None:

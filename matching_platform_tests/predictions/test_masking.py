@@ -53,17 +53,41 @@ def test_a_table_without_rows_is_masked_too() -> None:
 
 
 @pytest.mark.parametrize("key", ["a secret", None])
-@pytest.mark.parametrize("mask", [(), ("title",), ("counterparty_name", "reference")])
-def test_a_server_receives_what_it_was_passed(mask: tuple[str, ...], key: str | None) -> None:
+@pytest.mark.parametrize("mask", ["none", "title", "counterparty_name,reference"])
+def test_a_server_receives_what_it_was_passed(mask: str, key: str | None) -> None:
     settings = PredictionSettings(mask=mask, mask_key=key, queue=2**21)
     assert received(passed_on(settings, "/store")) == ("/store", settings)
+
+
+@pytest.mark.parametrize(
+    ("given", "masked"),
+    [
+        ("title", ("title",)),
+        (" title , reference ", ("title", "reference")),
+        ('["title", "reference"]', ("title", "reference")),
+        ("none", ()),
+        ("", PredictionSettings().masked),
+        ("[]", PredictionSettings().masked),
+        (" , ", PredictionSettings().masked),
+    ],
+)
+def test_columns_are_named_with_commas_or_as_json(given: str, masked: tuple[str, ...]) -> None:
+    assert PredictionSettings(mask=given).masked == masked
+
+
+def test_a_variable_that_is_empty_masks_as_none_at_all_does() -> None:
+    given = {f"{PREFIX}STORE": "/store"}
+    assert received({**given, f"{PREFIX}MASK": ""}) == received(given) == ("/store", PredictionSettings())
 
 
 def test_a_server_that_is_passed_nothing_keeps_nothing() -> None:
     assert received({f"{PREFIX}MASK": "title"}) is None
 
 
-@pytest.mark.parametrize(("name", "value"), [("MASK", "colour"), ("QUEUE", "much"), ("QUEUE", "1")])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("MASK", "title,colour"), ("MASK", "-"), ("MASK", "none,title"), ("QUEUE", "much"), ("QUEUE", "1")],
+)
 def test_a_wrong_variable_is_named(name: str, value: str) -> None:
     with pytest.raises(ServiceSettingsError, match=f"^{PREFIX}{name}: "):
         received({f"{PREFIX}STORE": "/store", f"{PREFIX}MASK_KEY": "s3cret", f"{PREFIX}{name}": value})

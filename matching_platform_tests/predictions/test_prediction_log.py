@@ -15,12 +15,14 @@ from matching_platform.predictions import log as log_module
 from matching_platform.predictions import reading, states
 from matching_platform.predictions.log import PredictionLog
 from matching_platform.predictions.masking import Masking
-from matching_platform.predictions.served import NESTED
+from matching_platform.predictions.served import NESTED, Packed
 from matching_platform.store.files import Files, StoreError
-from matching_platform_tests.predictions.made import INVOICES, NOON, PLAIN, TRANSFERS, served
+from matching_platform_tests.predictions.made import NOON, PLAIN, TRANSFERS, served
+from matching_platform_tests.predictions.memory import in_a_process
+from matching_platform_tests.waiting import until
 
 EVERY = 0.01
-SIZE = served("one").size
+SIZE = Packed.of(served("1234")).size
 
 
 class FaultyFiles(Files):
@@ -39,10 +41,6 @@ class FaultyFiles(Files):
     def overwrite(self, name: str, data: bytes) -> None:
         self.fault()
         super().overwrite(name, data)
-
-
-def broken() -> None:
-    raise StoreError("the object store could not be used")
 
 
 @pytest.fixture
@@ -66,13 +64,6 @@ def start(files: FaultyFiles, monkeypatch: pytest.MonkeyPatch) -> Iterator[Calla
     files.fault = lambda: None
     for log in started:
         log.close()
-
-
-def until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not holds():
-        assert time.monotonic() < deadline, "it never came to that"
-        time.sleep(0.005)
 
 
 def state(files: Files) -> states.State:
@@ -125,19 +116,23 @@ def test_what_was_taken_before_the_said_moment_is_written(
         time.sleep(0.001)
 
 
-@pytest.mark.parametrize("fault", [broken, OSError("no space left").__class__, "hangs"])
+@pytest.mark.parametrize(
+    "fault",
+    [
+        pytest.param(StoreError("the object store could not be used"), id="it fails"),
+        pytest.param(OSError(28, "No space left on device"), id="the disk is full"),
+        pytest.param(None, id="it hangs"),
+    ],
+)
 def test_a_store_that_fails_or_hangs_costs_nobody_a_moment(
-    files: FaultyFiles, start: Callable[..., PredictionLog], fault: Any, caplog: pytest.LogCaptureFixture
+    files: FaultyFiles, start: Callable[..., PredictionLog], fault: Exception | None, caplog: pytest.LogCaptureFixture
 ) -> None:
     well = threading.Event()
 
     def fail() -> None:
-        if fault == "hangs":
-            well.wait()
-        elif fault is broken:
-            broken()
-        else:
-            raise OSError(28, "No space left on device")
+        if fault:
+            raise fault
+        well.wait()
 
     limit = 100 * SIZE
     log = start(limit)
@@ -151,7 +146,7 @@ def test_a_store_that_fails_or_hangs_costs_nobody_a_moment(
         assert log.figures().backlog_bytes <= limit + SIZE
     # The thread's own time, whatever else the machine does; half a second would be a wait.
     assert slowest < 0.1
-    until(lambda: files.attempts > 2 or fault == "hangs")
+    until(lambda: files.attempts > 2 or not fault)
     held = log.figures()
     assert held.dropped >= 1000 - 100 - 1 - held.written
     assert held.backlog + held.dropped + held.written == 1000
@@ -164,8 +159,8 @@ def test_a_store_that_fails_or_hangs_costs_nobody_a_moment(
     assert "0999" in kept(files)  # The oldest are dropped, not the newest.
     assert (state(files).dropped, state(files).end) == (done.dropped, "closed")
     outages = [one for one in caplog.messages if "waits in memory" in one]
-    assert len(outages) == (0 if fault == "hangs" else 1)
-    assert (done.failures > 0) == (fault != "hangs")
+    assert len(outages) == (1 if fault else 0)
+    assert (done.failures > 0) == bool(fault)
 
 
 def test_what_an_attempt_that_seemed_to_fail_had_written_is_read_once(
@@ -189,10 +184,10 @@ def test_what_an_attempt_that_seemed_to_fail_had_written_is_read_once(
 
 def test_a_request_larger_than_the_queue_is_dropped(files: FaultyFiles, start: Callable[..., PredictionLog]) -> None:
     log = start(limit=SIZE)
-    log.take(served("huge", transfers=pl.concat([TRANSFERS] * 100)))
-    log.take(served("small"))
+    log.take(served("1234", transfers=pl.concat([TRANSFERS] * 100)))
+    log.take(served("5678"))
     log.close()
-    assert kept(files) == ["small"]
+    assert kept(files) == ["5678"]
     assert log.figures().dropped == 1
 
 
@@ -226,9 +221,17 @@ def test_a_successor_tells_of_a_server_that_did_not_close(
     assert not caplog.messages
 
 
-def test_sizes_are_found_at_once() -> None:
-    large = served("large", transfers=pl.concat([TRANSFERS] * 10_000, rechunk=True))
+def test_a_request_is_handed_over_at_once(files: FaultyFiles) -> None:
+    log, request = PredictionLog(files, PLAIN, 2**20), served("one")
     began = time.thread_time()
     for _ in range(1000):
-        assert large.size > INVOICES.estimated_size()
+        log.take(request)
     assert (time.thread_time() - began) / 1000 < 0.001
+
+
+def test_the_limit_is_that_of_the_memory(tmp_path: Path) -> None:
+    """A server whose store hangs, until its queue is full twice over; each request's frames are its own."""
+    limit = 16 * 2**20
+    grown, backlog, dropped = in_a_process("full_queue", tmp_path, limit)
+    assert dropped > backlog > 1000
+    assert grown < 2 * limit

@@ -15,19 +15,24 @@ from hypothesis import strategies as st
 from matching_platform.predictions import reading, states
 from matching_platform.predictions.headers import COPY, PROBE
 from matching_platform.predictions.reading import CompactionError
-from matching_platform.predictions.served import rows
+from matching_platform.predictions.served import Served, rows
 from matching_platform.predictions.states import State
 from matching_platform.store.files import CorruptError, Files
 from matching_platform.warehouse.tables import publishable
 from matching_platform_tests.predictions.made import NOON, PLAIN, TRANSFERS, served
+from matching_platform_tests.predictions.memory import in_a_process
 
 DAY = f"{NOON:%Y-%m-%d}"
 
 
 def write_part(files: Files, number: int, requests: Sequence[str], day: str = DAY) -> None:
+    files.create(f"requests/{day}/server-{number:08d}.parquet", encoded([served(one) for one in requests]))
+
+
+def encoded(requests: Sequence[Served]) -> bytes:
     file = BytesIO()
-    rows([served(one) for one in requests], "server", PLAIN).write_parquet(file)
-    files.create(f"requests/{day}/server-{number:08d}.parquet", file.getvalue())
+    rows(requests, "server", PLAIN).write_parquet(file)
+    return file.getvalue()
 
 
 def ids(files: Files, day: str = DAY) -> list[str]:
@@ -169,6 +174,19 @@ def test_what_is_too_old_is_forgotten(tmp_path: Path) -> None:
     reading.forget_before(files, date(2024, 5, 3))
     assert [day for day in reading.days(files) if ids(files, day)] == ["2024-05-03"]
     assert states.names(files) == ["s2"]
+
+
+@pytest.mark.parametrize(
+    ("parts", "transfers"), [pytest.param(4000, 1, id="many small parts"), pytest.param(24, 20_000, id="large parts")]
+)
+def test_files_of_a_day_are_made_in_little_memory(tmp_path: Path, parts: int, transfers: int) -> None:
+    files, many = tmp_path / "requests" / DAY, pl.concat([TRANSFERS] * transfers).head(transfers)
+    files.mkdir(parents=True)
+    made = [encoded([served(f"{number}", transfers=many)]) for number in range(24)]
+    for number in range(parts):
+        (files / f"server-{number:08d}.parquet").write_bytes(made[number % len(made)])
+    (grown,) = in_a_process("compaction", tmp_path, 4 * 2**20)
+    assert grown < 200 * 2**20
 
 
 AGO = {"now": timedelta(), "long ago": timedelta(hours=1)}

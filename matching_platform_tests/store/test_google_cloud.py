@@ -281,8 +281,10 @@ def test_without_credentials_nothing_is_asked_anonymously(monkeypatch: pytest.Mo
 
     monkeypatch.delenv("STORAGE_EMULATOR_HOST", raising=False)
     monkeypatch.setattr(google.auth, "default", default)
-    with pytest.raises(StoreError, match=r"gs://x/y: no valid credentials .*application-default login"):
-        Store("gs://x/y")
+    store = Store("gs://x/y")
+    for operation in OPERATIONS.values():
+        with pytest.raises(StoreError, match=r"gs://x/y/.*: no valid credentials .*application-default login"):
+            operation(store, Version("models", "0" * 64))
 
 
 def test_a_server_of_credentials_may_fail_for_a_moment(

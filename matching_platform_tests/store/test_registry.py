@@ -208,6 +208,14 @@ def test_a_promotion_during_the_check_of_a_rollback_stays(store: Store, evaluati
     assert registry.champion().model == newest
 
 
+def test_a_rollback_of_a_champion_that_is_another_by_now_loses(store: Store, evaluation: Version) -> None:
+    models, registry = promote_all(store, evaluation, "abc"), Registry(store)
+    with pytest.raises(LostRaceError, match="ends with entry 3, not with 2"):
+        registry.rollback(**SIGNED, check=answers, to=models["a"].name, expected_last=2)
+    assert registry.champion().model == models["c"]
+    assert registry.rollback(**SIGNED, check=answers, to=models["a"].name, expected_last=3).model == models["a"]
+
+
 @pytest.mark.parametrize(
     ("changes", "error", "problem"),
     [

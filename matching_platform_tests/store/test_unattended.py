@@ -2,6 +2,7 @@ import json
 import math
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from uuid import uuid4
 
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from matching_platform.store.record import LostRaceError, Record
-from matching_platform.store.unattended import NEVER, RECORD, Permission, Unattended, UnattendedError
+from matching_platform.store.unattended import NEVER, RECORD, Change, Permission, Unattended, UnattendedError
 from matching_platform.store.versions import Store
 
 ADA = {"actor": "Ada", "reason": "wrong bookings"}
@@ -143,6 +144,20 @@ def test_who_lifts_a_freeze_lifts_what_he_could_know_of(
     assert permission.thresholds == ({"m": 0.99} if act == "raise" else {})
 
 
+def test_exactly_the_freezes_that_were_read_are_lifted(disk: Store) -> None:
+    record = Unattended(disk)
+    nothing = record.permission()
+    record.freeze(**ADA)
+    one = record.permission()
+    record.freeze(actor="Bob", reason="another reason")
+    for known in (nothing, one):
+        with pytest.raises(UnattendedError, match=r"frozen again on .* by Bob"):
+            record.unfreeze(known, **ADA)
+    assert len(record.permission().freezes) == 2
+    record.unfreeze(record.permission(), **ADA)
+    assert record.permission().freezes == []
+
+
 @pytest.mark.parametrize(("wanted", "in_force"), [(0.95, 0.99), (0.999, 0.999)])
 def test_of_two_thresholds_at_once_the_more_careful_is_in_force(disk: Store, wanted: float, in_force: float) -> None:
     assert Meanwhile(disk, "raise").book_from("m", wanted, **ADA).auto_from == in_force
@@ -217,3 +232,21 @@ def test_two_processes_at_once_lose_nothing(tmp_path: Path) -> None:
     thresholds = [change.auto_from for change in history if change.action == "threshold"]
     assert thresholds == sorted(set(thresholds))
     assert Unattended(Store(tmp_path)).permission().thresholds == {"m": 0.9 + (rounds - 1) / 1000}
+
+
+def test_an_empty_record_is_told_from_none(disk: Store) -> None:
+    record = Unattended(disk)
+    with pytest.raises(UnattendedError, match=r"there is no record at .*records/unattended; .*mounted"):
+        record.check()
+    for _ in range(2):
+        record.open()
+        record.check()
+    assert record.history() == []
+
+
+@pytest.mark.parametrize("change", [Unattended.freeze, lambda record, **who: record.book_from("m", 0.9, **who)])
+def test_who_changes_something_makes_the_record(disk: Store, change: Callable[..., Change]) -> None:
+    record = Unattended(disk)
+    change(record, **ADA)
+    record.check()
+    assert [one.number for one in record.history()] == [1]

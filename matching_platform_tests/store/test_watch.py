@@ -2,8 +2,8 @@
 
 import logging
 import math
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from pathlib import Path
 from threading import Event
 
 import pytest
@@ -13,9 +13,9 @@ from matching_platform.store.record import Record
 from matching_platform.store.unattended import NEVER, Change, Unattended
 from matching_platform.store.versions import Store
 from matching_platform.store.watch import Watch
+from matching_platform_tests.waiting import DEADLINE, until
 
 ADA = {"actor": "Ada", "reason": "wrong bookings"}
-DEADLINE = 60.0
 
 
 class Shaky(Unattended):
@@ -36,16 +36,11 @@ class Shaky(Unattended):
         return super().history(known)
 
 
-def until(holds: Callable[[], object]) -> None:
-    deadline = time.monotonic() + DEADLINE
-    while not holds():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.005)
-
-
 @pytest.fixture
 def shaky(disk: Store) -> Shaky:
-    return Shaky(disk)
+    record = Shaky(disk)
+    record.open()
+    return record
 
 
 @pytest.fixture
@@ -99,6 +94,24 @@ def test_only_what_is_new_is_read(disk: Store, monkeypatch: pytest.MonkeyPatch) 
     assert read == [4]
 
 
+def test_a_store_that_is_not_there_is_no_store_without_freezes(disk: Store, tmp_path: Path) -> None:
+    """A volume that is not mounted, or another prefix, looks like an empty store."""
+    record = Unattended(disk)
+    record.freeze(**ADA)
+    (tmp_path / "store").rename(tmp_path / "unmounted")
+    watch = Watch(record, every=0.01)
+    watch.start()
+    until(lambda: "there is no record at" in watch.permission().told)
+    assert watch.permission().auto_from("m", 0.9) == NEVER
+    (tmp_path / "unmounted").rename(tmp_path / "store")
+    until(lambda: "Ada (wrong bookings)" in watch.permission().told)
+    record.unfreeze(**ADA)
+    until(lambda: not watch.permission().frozen)
+    (tmp_path / "store").rename(tmp_path / "unmounted")
+    until(lambda: watch._problem)
+    watch.stop()
+
+
 @pytest.mark.parametrize("problem", [StoreError("the bucket is gone"), OSError("no route")])
 def test_an_outage_is_told_once_and_what_is_known_stays_in_force(
     watch: Watch, shaky: Shaky, problem: Exception, caplog: pytest.LogCaptureFixture
@@ -128,6 +141,7 @@ def test_what_was_not_read_for_long_is_frozen_until_it_is_read(shaky: Shaky, tro
     until(lambda: watch.age() < DEADLINE)
     if trouble == "fails":
         shaky.problem = StoreError("the bucket is gone")
+        read_again(shaky)
     else:
         shaky.flowing.clear()
     until(lambda: watch.permission().frozen)

@@ -50,9 +50,19 @@ class Mount:
     writable: bool = False
 
     def prepare(self) -> None:
-        """Makes the folder, and lets the image's user write in it and in what lies beneath."""
+        """Makes what is written, and lets the image's user write in it and in what lies beneath.
+
+        RolloutError where there is no folder to read: an empty one would say that nothing was ever written there.
+        """
+        if not self.writable:
+            if not self.outside.is_dir():
+                raise RolloutError(
+                    f"there is no folder {self.outside}, which the servers read; see that the store is mounted here, and "
+                    "materialize deployment, which makes it"
+                )
+            return
         self.outside.mkdir(parents=True, exist_ok=True)
-        if self.writable and os.geteuid() == 0:
+        if os.geteuid() == 0:
             for folder, _, _ in os.walk(self.outside):
                 os.chown(folder, _UID, _UID)
 

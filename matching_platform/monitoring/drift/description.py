@@ -191,7 +191,7 @@ def _drawn(ids: pl.Series) -> pl.Series:
 
 
 def _summaries(lists: Lists) -> pl.DataFrame:
-    """A row a transfer: how many candidates it has, and what is to be said of the likeliest."""
+    """A row a transfer: how many candidates it has, and whether this or that speaks for any of them."""
     pair, at, count = lists.pair, lists.pairs.transfer, len(lists.amount)
     named = (lists.pairs.found[:, [RULE_INDEX[rule] for rule in _NAMED]] > 0).any(axis=1)
     by_account = (pair[:, [P["account"], P["account_seen"]]] > 0).any(axis=1)

@@ -18,7 +18,7 @@ from scipy.spatial.distance import jensenshannon
 
 from matching_platform.matching.arrays import Doubles, Ints
 from matching_platform.monitoring.drift.description import FIGURES
-from matching_platform.monitoring.drift.limits import Limits
+from matching_platform.monitoring.drift.limits import FARTHEST, Limits
 
 # A year of the train set, and half a year for what fades as a company becomes known.
 REFERENCE_MONTHS: Final = 12
@@ -39,8 +39,8 @@ class Finding:
     """A property of a month beside those of the reference.
 
     `counts` has value, before and now: rows of the reference and of the month. `measure` is a distance, or the share of
-    the month's rows where FIGURES names what it is; `limit` is what it must stay below, None where there are too few
-    months or rows to say.
+    the month's rows where FIGURES names what it is; `limit` is what it must stay below, None where it cannot be judged
+    yet: there are too few months, or too few rows for any measure to reach the limit.
     """
 
     table: str
@@ -101,12 +101,17 @@ def _judged(table: str, name: str, rows: pl.DataFrame, limits: Limits, others: i
     counts = pl.DataFrame({"value": wide["value"], "before": before.sum(axis=0), "now": now})
     if name not in FIGURES:
         measure = distance(before.sum(axis=0), now)
-        return Finding(table, name, counts, measure, _farthest(before, now, limits.distance, chance))
+        limit = _within(FARTHEST, _farthest(before, now, limits.distance, chance))
+        return Finding(table, name, counts, measure, limit)
     yes = (wide["value"] == "true").to_numpy()
     measure = float(now[yes].sum() / now.sum())
-    return Finding(
-        table, name, counts, measure, _highest(before[:, yes].sum(axis=1), before.sum(axis=1), now, limits.rise, chance)
-    )
+    limit = _within(1.0, _highest(before[:, yes].sum(axis=1), before.sum(axis=1), now, limits.rise, chance))
+    return Finding(table, name, counts, measure, limit)
+
+
+def _within(reach: float, limit: float | None) -> float | None:
+    """The limit, unless it is beyond what a measure can reach."""
+    return limit if limit is not None and limit <= reach else None
 
 
 def _farthest(before: Ints, now: Ints, least: float, chance: float) -> float | None:

@@ -32,13 +32,17 @@ def sentence(month: str, findings: Sequence[Finding]) -> str:
     """What moved most, or that nothing did, or why that cannot be said."""
     judged = [finding for finding in findings if finding.limit is not None]
     if not judged:
-        return f"In {month} there is nothing to compare with yet: drift is told from {FEWEST_MONTHS} earlier months on."
+        return (
+            f"In {month} there is nothing to compare with yet: drift is told from {FEWEST_MONTHS} earlier months on that "
+            "have rows enough."
+        )
+    unknown = f"; {len(findings) - len(judged)} cannot be judged yet" if len(judged) < len(findings) else ""
     moved = sorted((one for one in judged if one.moved), key=_beyond, reverse=True)
     if not moved:
-        return f"In {month} nothing moved beyond its limit, of {len(judged)} properties."
+        return f"In {month} nothing moved beyond its limit, of {len(judged)} properties{unknown}."
     told = "; ".join(map(_told, moved[:_TOLD]))
     more = f"; and {len(moved) - _TOLD} more" if len(moved) > _TOLD else ""
-    return f"In {month} {told}{more}."
+    return f"In {month} {told}{more}{unknown}."
 
 
 def _beyond(finding: Finding) -> float:

@@ -1,6 +1,5 @@
 """A container of the real image writes its log to a mounted folder of the store, and sees there what it may book."""
 
-import time
 from pathlib import Path
 
 import httpx
@@ -16,6 +15,7 @@ from matching_platform.predictions import reading, states
 from matching_platform.predictions.headers import REQUEST_ID
 from matching_platform_tests.containers.engine import Engine
 from matching_platform_tests.delivery.parts import free_port
+from matching_platform_tests.waiting import until
 
 pytestmark = pytest.mark.containers
 
@@ -26,6 +26,7 @@ def test_a_container_keeps_what_it_answers_and_sees_a_freeze(
     here = {"warehouse": tmp_path / "warehouse.duckdb", "store": str(tmp_path / "store"), "port": free_port()}
     settings = Settings(**{**DEFAULTS["local"], **here, "serving": "containers"})
     platform = Platform(settings)
+    platform.unattended.open()
     place = platform.here()
     try:
         place.deploy(Release(service_image.model, service_bento.path, service_image))
@@ -35,10 +36,8 @@ def test_a_container_keeps_what_it_answers_and_sees_a_freeze(
             told = engine.podman("exec", container.id, "sh", "-c", touched)
             assert told.strip().endswith("yes" if writable else "no"), path
         platform.unattended.freeze(actor="jana", reason="a test")
-        deadline = time.monotonic() + 60
-        while "matching_frozen 1.0" not in httpx.get(f"{place.url}/metrics", trust_env=False).text:
-            assert time.monotonic() < deadline
-            time.sleep(0.2)
+        metrics = f"{place.url}/metrics"
+        until(lambda: "matching_frozen 1.0" in httpx.get(metrics, timeout=60, trust_env=False).text)
         answer = httpx.post(f"{place.url}/match", json=REQUEST, timeout=60, trust_env=False)
         assert "auto" not in {one["decision"] for one in answer.json()["proposals"]}
     finally:
