@@ -71,7 +71,7 @@ class Compared:
     """The champion and the model before it on the same `transfers`; `exact` and `booked` are what the one before gains.
 
     `booked` is about transfers that are booked unattended: by the champion from the confidence that is in force for it
-    now, by the one before from where on these very transfers bear its promise out.
+    now, by the one before from its own or, where these very transfers speak against that, from where on they bear it out.
     """
 
     transfers: int
@@ -82,9 +82,9 @@ class Compared:
     def better(self) -> bool:
         """Whether the model before is more exact beyond chance, or books more beyond chance and is not less exact.
 
-        Wrong bookings need no comparison: what either books from now on keeps the promise, the champion since its
-        threshold was raised, and the one before since it comes back with one from which its promise holds. Who errs less
-        only because he books less is no better than a champion that grew careful.
+        Wrong bookings need no comparison: both are held to the promise, the champion since its threshold was raised, and
+        the one before since it comes back with a higher one where these transfers speak against its own. Who errs less only
+        because he books less is no better than a champion that grew careful.
         """
         return self.exact.low > 0 or (self.booked.low > 0 and self.exact.high >= 0)
 

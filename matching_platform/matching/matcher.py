@@ -95,12 +95,6 @@ class Matcher:
         self.pairs, self.sets, self.memory = pairs.eval(), sets.eval(), memory
         self.calibration, self.auto_from, self.card = calibration, auto_from, card
 
-    def booking_from(self, auto_from: float) -> "Matcher":
-        """The same matcher, which books unattended from this confidence on, or from its own where that is higher."""
-        if auto_from <= self.auto_from:
-            return self
-        return Matcher(self.pairs, self.sets, self.memory, self.calibration, auto_from, self.card)
-
     def propose(self, transfers: pl.DataFrame, invoices: pl.DataFrame) -> pl.DataFrame:
         """Proposals for one batch of validated `transfers` against `invoices`, whose `open_amount`, minor units, holds
         where the column is there and not null. Nothing else is known but what the model remembers."""

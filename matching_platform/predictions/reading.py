@@ -71,13 +71,13 @@ def piece(files: Files, day: str, name: str) -> pl.DataFrame:
     return _frame(files, f"{DAYS}/{day}/{name}")
 
 
-def read(files: Files, day: str, columns: Sequence[str] | None = None) -> pl.DataFrame:
+def read(files: Files, day: str) -> pl.DataFrame:
     """The requests of a day, each once, in the order in which they came; see `served.SCHEMA`."""
     for _ in range(_ATTEMPTS):
         try:
             # Parts first: whoever makes a file of them writes it before he removes them.
             names = [*_names(files, f"{REQUESTS}/{day}"), *_names(files, f"{DAYS}/{day}")]
-            return _ordered(side_by_side(lambda name: _frame(files, name), names), columns)
+            return _ordered(side_by_side(lambda name: _frame(files, name), names))
         except FileNotFoundError:
             continue
     raise CompactionError(f"the files of {day} change while they are read; read them again")
@@ -201,11 +201,10 @@ def _contents(files: Files, names: Sequence[str]) -> Iterator[tuple[str, bytes]]
         yield from zip(some, side_by_side(files.read, some), strict=True)
 
 
-def _ordered(frames: Sequence[pl.DataFrame], columns: Sequence[str] | None = None) -> pl.DataFrame:
+def _ordered(frames: Sequence[pl.DataFrame]) -> pl.DataFrame:
     """The requests of files, each once."""
     together = pl.concat([nothing(), *frames], how="diagonal")
-    once = together.unique("request_id", keep="first", maintain_order=True).sort("received_at", "request_id")
-    return once.select(columns) if columns else once
+    return together.unique("request_id", keep="first", maintain_order=True).sort("received_at", "request_id")
 
 
 def _written(frame: pl.DataFrame) -> bytes:

@@ -1,16 +1,12 @@
 """Decisions where more is asked for unattended bookings than a model's own threshold."""
 
-from pathlib import Path
-
 import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from matching_platform.ledger.reading import Ledger
 from matching_platform.ledger.schema import PROPOSALS
 from matching_platform.matching.decisions import BY_RECORD, decided
-from matching_platform.matching.matcher import Matcher
 
 OWN, RAISED, NEVER = 0.9, 0.97, 1.1
 WHY = f"{BY_RECORD}limited"
@@ -66,18 +62,3 @@ def test_what_is_in_force_depends_on_the_last_rule_alone(proposed: pl.DataFrame,
     assert not ((blind["decision"] == "auto") & (once["decision"] != "auto")).any()
     booked = proposed.filter((pl.col("confidence") >= first) & pl.col("invoice_id").is_not_null())
     assert once.filter(decision="auto")["transfer_id"].to_list() == booked["transfer_id"].to_list()
-
-
-def test_a_matcher_books_from_a_higher_confidence_and_never_from_a_lower(
-    small_model: Path, small_ledger: Ledger
-) -> None:
-    own = Matcher.load(small_model)
-    for lower in (0.0, own.auto_from):
-        assert own.booking_from(lower) is own
-    frozen, month = own.booking_from(NEVER), small_ledger.months()[-1]
-    assert own.auto_from < NEVER == frozen.auto_from
-    assert frozen.pairs is own.pairs
-    before, after = (matcher.match(small_ledger, [month]) for matcher in (own, frozen))
-    assert "auto" in before["decision"]
-    assert set(after["decision"]) == {"review", "none"}
-    assert before["confidence"].equals(after["confidence"])

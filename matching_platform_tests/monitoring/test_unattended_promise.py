@@ -113,3 +113,10 @@ def test_the_interval_holds_the_share(count: int, more: int) -> None:
 
 def test_nothing_counted_excludes_nothing() -> None:
     assert interval(0, 0) == (0.0, 1.0)
+
+
+@given(judged=st.integers(1, 5000), share=st.floats(0, 1), promised=st.floats(0.9, 0.999))
+def test_what_breaks_the_promise_is_doubtful_as_well(judged: int, share: float, promised: float) -> None:
+    """Whoever is accused gets another threshold: the doubt of one look never lags behind."""
+    verdict = Verdict(round(share * judged), judged, promised)
+    assert verdict.doubtful or not verdict.broken

@@ -1,6 +1,3 @@
-import json
-import subprocess
-import sys
 from pathlib import Path
 from uuid import uuid4
 
@@ -13,6 +10,7 @@ from matching_platform.store.files import CorruptError, StoreError
 from matching_platform.store.record import LostRaceError, Record, whoami
 from matching_platform.store.versions import Store
 from matching_platform_tests.emulators.cloud_storage import Server
+from matching_platform_tests.store.racing import race
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -101,24 +99,7 @@ print(won)
 @pytest.mark.parametrize("root", ["disk", pytest.param("google cloud", marks=pytest.mark.cloud)], indirect=True)
 def test_of_two_processes_that_want_a_number_exactly_one_gets_it(root: str, tmp_path: Path) -> None:
     rounds = 30 if root.startswith("gs:") else 100
-    racers = [
-        subprocess.Popen(
-            [sys.executable, "-W", "error", "-c", RACER, root, me, str(rounds)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for me in "ab"
-    ]
-    for racer in racers:
-        assert racer.stdout.readline() == "ready\n"
-    for racer in racers:
-        racer.stdin.write("go\n")
-        racer.stdin.flush()
-    said = [racer.communicate(timeout=120) for racer in racers]
-    assert [errors for _, errors in said] == ["", ""]
-    won = {me: json.loads(wins) for me, (wins, _) in zip("ab", said, strict=True)}
+    won = race(RACER, root, rounds)
     assert sorted(won["a"] + won["b"]) == list(range(1, rounds + 1))
     entries = Record(Store(root), "promotions").entries()
     assert {me: [e.number for e in entries if e.payload["who"] == me] for me in "ab"} == won

@@ -1,7 +1,4 @@
-import json
 import math
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from uuid import uuid4
@@ -14,6 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from matching_platform.store.record import LostRaceError, Record
 from matching_platform.store.unattended import NEVER, RECORD, Change, Permission, Unattended, UnattendedError
 from matching_platform.store.versions import Store
+from matching_platform_tests.store.racing import race
 
 ADA = {"actor": "Ada", "reason": "wrong bookings"}
 CONFIDENCES = st.sampled_from([0.9, 0.95, 0.99, 1.0, NEVER])
@@ -209,26 +207,10 @@ print(json.dumps(done))
 
 def test_two_processes_at_once_lose_nothing(tmp_path: Path) -> None:
     rounds = 15
-    racers = [
-        subprocess.Popen(
-            [sys.executable, "-W", "error", "-c", RACER, str(tmp_path), me, str(rounds)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for me in "ab"
-    ]
-    for racer in racers:
-        assert racer.stdout.readline() == "ready\n"
-    for racer in racers:
-        racer.stdin.write("go\n")
-        racer.stdin.flush()
-    said = [racer.communicate(timeout=120) for racer in racers]
-    assert [errors for _, errors in said] == ["", ""]
+    said = race(RACER, tmp_path, rounds)
     history = Unattended(Store(tmp_path)).history()
-    for me, (done, _) in zip("ab", said, strict=True):
-        assert sorted(set(json.loads(done))) == [change.number for change in history if change.actor == me]
+    for me, done in said.items():
+        assert sorted(set(done)) == [change.number for change in history if change.actor == me]
     thresholds = [change.auto_from for change in history if change.action == "threshold"]
     assert thresholds == sorted(set(thresholds))
     assert Unattended(Store(tmp_path)).permission().thresholds == {"m": 0.9 + (rounds - 1) / 1000}
