@@ -1,7 +1,7 @@
 """What the finance system reads."""
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import dagster as dg
 import polars as pl
@@ -13,17 +13,21 @@ from matching_platform.environment import Platform
 from matching_platform.ledger.money import to_decimal
 from matching_platform.matching.decisions import decided, why
 from matching_platform.matching.matcher import Matcher
+from matching_platform.review.proposed import (
+    BOOKED_FROM,
+    MODEL,
+    OBEYS,
+    OTHERS,
+    OWN_THRESHOLD,
+    RUNNERS_UP_KIND,
+    TRAINED_UNTIL,
+    in_advance,
+    made_in_advance,
+    minor,
+    others,
+)
 from matching_platform.store.catalog import Current
 from matching_platform.store.unattended import Permission, permission
-
-# Metadata: proposals of a month up to this one are in-sample, but for those that were kept from an earlier model.
-TRAINED_UNTIL: Final = "trained until"
-MODEL: Final = "model"
-# From which confidence the model books unattended as it was trained, and as it was allowed to.
-OWN_THRESHOLD: Final = "own threshold"
-BOOKED_FROM: Final = "booked from"
-# The number of the last freeze, its end, or threshold that the decisions obey.
-OBEYS: Final = "obeys change"
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,19 @@ class Rule:
         }
 
 
+@dataclass(frozen=True)
+class Kept:
+    """Earlier proposals that stay, with their `model`, and their runners-up (schema RUNNERS_UP) where those are known."""
+
+    rows: pl.DataFrame
+    others: pl.DataFrame
+
+    @classmethod
+    def of(cls, platform: Platform, rows: pl.DataFrame, made: Current) -> "Kept":
+        """`rows` as stored, of those that were `made`."""
+        return cls(minor(rows).with_columns(model=pl.lit(str(made.metadata.get(MODEL)))), others(platform.store, made))
+
+
 @dg.asset(
     description="A row is an invoice that a transfer booked in the month settles, or a transfer that settles none: "
     "book it, or show it to a person.",
@@ -80,13 +97,13 @@ def proposals(context: dg.AssetExecutionContext, platform: PlatformParam) -> dg.
     for month in months:
         warehouse = charged(context, platform)
         # By its own threshold, which settles who pays which of two alike; what may be booked is decided afterwards.
-        rows = trained.match(ledger, [month], candidates=platform.candidates(warehouse))
+        matched = trained.match_in_full(ledger, [month], candidates=platform.candidates(warehouse))
         rule = Rule.of(platform)
-        rows, fresh = rule.decide(rows, model, own).with_columns(model=pl.lit(model)), 0
-        if month <= trained.card["trained_until"]:
-            rows, fresh = _beside(_in_advance(platform, month, rule, tagged), rows)
-        else:
-            rows, _ = _beside(_acted_on(platform, month, model, tagged), rows)
+        rows = rule.decide(matched.proposals, model, own).with_columns(model=pl.lit(model))
+        in_sample = month <= trained.card["trained_until"]
+        kept = _in_advance(platform, month, rule, tagged) if in_sample else _acted_on(platform, month, model, tagged)
+        rows, fresh = _beside(kept, rows)
+        runners_up = platform.store.put_frame(RUNNERS_UP_KIND, _others_beside(kept, matched.runners_up))
         made_by, rows = rows.select("transfer_id", "model").unique(), rows.drop("model")
         by_decision = rows.unique("transfer_id")["decision"].value_counts()
         metadata = {
@@ -94,11 +111,13 @@ def proposals(context: dg.AssetExecutionContext, platform: PlatformParam) -> dg.
             "rows": rows.height,
             MODEL: model,
             TRAINED_UNTIL: trained.card["trained_until"],
-            "in-sample": fresh,
+            "in-sample": fresh if in_sample else 0,
+            OTHERS: runners_up.digest,
             **rule.metadata(model, own),
             **dict(by_decision.rows()),
         }
         version = platform.store.put_frame("proposals", rows.with_columns(to_decimal("amount")))
+        platform.catalog.set(RUNNERS_UP_KIND, month, runners_up, {})
         booked = ledger.transfers.select("transfer_id", "booked_on")
         dated = rows.join(booked, on="transfer_id", maintain_order="left")
         warehouse.publish("proposals", month, dated.join(made_by, on="transfer_id", maintain_order="left"))
@@ -106,15 +125,9 @@ def proposals(context: dg.AssetExecutionContext, platform: PlatformParam) -> dg.
     return materialized(context, platform, made)
 
 
-def made_in_advance(platform: Platform, month: str) -> Current | None:
-    """The last proposals of `month` by a model that had not learned from it; None where there are none."""
-    history = platform.catalog.history("proposals", month)
-    return next((one for one in reversed(history) if one.metadata[TRAINED_UNTIL] < month), None)
-
-
-def _in_advance(platform: Platform, month: str, rule: Rule, tagged: pl.DataFrame) -> pl.DataFrame | None:
+def _in_advance(platform: Platform, month: str, rule: Rule, tagged: pl.DataFrame) -> Kept | None:
     """What was proposed in advance; of what nobody has acted on, no tag says so, the rule decides, and that is kept."""
-    earlier = made_in_advance(platform, month)
+    earlier = made_in_advance(platform.catalog, month)
     if earlier is None:
         return None
     stored = platform.store.read_frame(earlier.version)
@@ -126,18 +139,16 @@ def _in_advance(platform: Platform, month: str, rule: Rule, tagged: pl.DataFrame
         # Who asks finds it disobedient until it is published, too.
         told = {**earlier.metadata, **rule.metadata(model, own), OBEYS: earlier.metadata.get(OBEYS, 0)}
         platform.catalog.set("proposals", month, version, told)
-    return minor(now).with_columns(model=pl.lit(model))
+    return Kept.of(platform, now, earlier)
 
 
-def _acted_on(platform: Platform, month: str, model: str, tagged: pl.DataFrame) -> pl.DataFrame | None:
+def _acted_on(platform: Platform, month: str, model: str, tagged: pl.DataFrame) -> Kept | None:
     """What the same model has proposed for transfers that people have tagged since: no freeze takes that back."""
     history = platform.catalog.history("proposals", month)
-    mine = (
-        one for one in reversed(history) if one.metadata[TRAINED_UNTIL] < month and one.metadata.get(MODEL) == model
-    )
+    mine = (one for one in reversed(history) if in_advance(one, month) and one.metadata.get(MODEL) == model)
     if (earlier := next(mine, None)) is None:
         return None
-    return minor(_split(platform.store.read_frame(earlier.version), tagged)[0]).with_columns(model=pl.lit(model))
+    return Kept.of(platform, _split(platform.store.read_frame(earlier.version), tagged)[0], earlier)
 
 
 def _split(proposals: pl.DataFrame, tagged: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -146,21 +157,24 @@ def _split(proposals: pl.DataFrame, tagged: pl.DataFrame) -> tuple[pl.DataFrame,
     return acted_on, proposals.join(tagged, on="transfer_id", how="anti", maintain_order="left")
 
 
-def _beside(kept: pl.DataFrame | None, rows: pl.DataFrame) -> tuple[pl.DataFrame, int]:
+def _beside(kept: Kept | None, rows: pl.DataFrame) -> tuple[pl.DataFrame, int]:
     """What is `kept` of earlier proposals, and `rows` of the other transfers; and how many of these there are.
 
     `rows` are of a model that has seen the tags of the month, and would only repeat them.
     """
     if kept is None:
         return rows, rows["transfer_id"].n_unique()
-    fresh = rows.join(kept, on="transfer_id", how="anti", maintain_order="left")
-    kept = kept.join(rows, on="transfer_id", how="semi", maintain_order="left")
-    return pl.concat([kept, fresh]), fresh["transfer_id"].n_unique()
+    fresh = rows.join(kept.rows, on="transfer_id", how="anti", maintain_order="left")
+    stay = kept.rows.join(rows, on="transfer_id", how="semi", maintain_order="left")
+    return pl.concat([stay, fresh]), fresh["transfer_id"].n_unique()
 
 
-def minor(proposed: pl.DataFrame) -> pl.DataFrame:
-    """Stored proposals with amounts in minor units, as everything inside has them."""
-    return proposed.with_columns((pl.col("amount") * 100).cast(pl.Int64))
+def _others_beside(kept: Kept | None, fresh: pl.DataFrame) -> pl.DataFrame:
+    """The runners-up of what is `kept`, and `fresh` ones of the other transfers."""
+    if kept is None:
+        return fresh
+    stay = kept.others.join(kept.rows, on="transfer_id", how="semi", maintain_order="left")
+    return pl.concat([stay, fresh.join(kept.rows, on="transfer_id", how="anti", maintain_order="left")])
 
 
 defs = dg.Definitions(assets=[proposals])

@@ -16,9 +16,9 @@ from matching_platform.matching.memory import NOTHING, Memory
 from matching_platform.matching.text import Digits, folded, words
 
 NO_DATE: Final = -1
-_BARE_NUMBER: Final = 7  # digits; longer groups are whole numbers, and the number rules read those
+BARE_NUMBER: Final = 7  # digits; longer groups are whole numbers, and the number rules read those
 _RUNNING_ENDS: Final = (3, 4, 5)  # digits of a running number at the end of a longer group
-_GROUP_SPAN: Final = 10 ** (_BARE_NUMBER + 2)  # above every key of a bare number
+_GROUP_SPAN: Final = 10 ** (BARE_NUMBER + 2)  # above every key of a bare number
 _GROUPS_COMPARED: Final = 4  # of a number's digits; a fifth one tells numbers apart no more
 _TITLE_LENGTHS: Final = (35, 70, 140)  # where banks cut a remittance text (SWIFT and SEPA lines)
 _SHARES: Final = 200  # hundredths of an open amount; twice an invoice is no habit of paying it
@@ -71,20 +71,9 @@ class InvoiceColumns:
     same_number: Ints  # invoices whose number has the same digits
     squeezed: npt.NDArray[np.object_]
     groups: tuple[Ints, Ints, Flags]  # (invoice, key, is the number's last), sorted by invoice
-    usual_delay: Floats  # days from due date to payment
-    delay_spread: Floats  # their standard deviation
-    usual_batch: Floats
-    shares: npt.NDArray[np.float32]
-
-    def usual_share(self, invoice: Ints, share: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
-        """How often, 0 to 1, the counterparty of each invoice paid this share of an open amount before."""
-        hundredths = np.rint(share * 100).astype(np.int64)
-        known = self.shares[self.counterparty[invoice], hundredths.clip(0, _SHARES - 1)]
-        return np.where((hundredths >= 0) & (hundredths < _SHARES), known, 0)
 
     @classmethod
-    def of(cls, invoices: pl.DataFrame, memory: Memory, now: str) -> "InvoiceColumns":
-        """Columns of `invoices`, with the habits of their counterparties as of the month `now`."""
+    def of(cls, invoices: pl.DataFrame) -> "InvoiceColumns":
         names = invoices["counterparty_id"].unique().sort().to_list()
         codes = {name: code for code, name in enumerate(names)}
         # The cast is for no invoices at all: without codes, polars leaves text.
@@ -98,11 +87,6 @@ class InvoiceColumns:
         row, key, _ = Digits.of(invoices["number"]).wholes()
         whole[row] = key
         _, inverse, count = np.unique(whole, return_inverse=True, return_counts=True)
-        payments, days, squares, batch = _habits(memory, now, codes)
-        delay = days / (payments + 1)
-        spread = np.sqrt(np.maximum((squares + _SPREAD_UNKNOWN**2) / (payments + 1) - delay**2, 0))
-        shares = _shares(memory, now, codes)
-        shares = (shares / (shares.sum(axis=1, keepdims=True) + 1)).astype(np.float32)
         return cls(
             issued=issued,
             due=_days(invoices["due_on"]),
@@ -115,12 +99,43 @@ class InvoiceColumns:
             number_place=number_place,
             same_number=count[inverse],
             squeezed=number.to_numpy(),
-            groups=_number_groups(invoices["number"]),
-            usual_delay=delay[counterparty].astype(np.float32),
-            delay_spread=spread[counterparty].astype(np.float32),
-            usual_batch=((batch + 1) / (payments + 1))[counterparty].astype(np.float32),
-            shares=shares,
+            groups=number_groups(invoices["number"]),
         )
+
+
+@dataclass(frozen=True)
+class Habits:
+    """How each of C counterparties pays, float32[C]: the usual `delay` in days after the due date, its `spread`, how many
+    invoices at once; and `shares` float32[C, _SHARES], how often, 0 to 1, so many hundredths of an open amount."""
+
+    delay: Floats
+    spread: Floats
+    batch: Floats
+    shares: Floats
+
+    @classmethod
+    def of(cls, memory: Memory, now: str, codes: dict[str, int]) -> "Habits":
+        """As of the month `now`, by the counterparties' `codes`."""
+        payments, days, squares, batch = _habits(memory, now, codes)
+        delay = days / (payments + 1)
+        spread = np.sqrt(np.maximum((squares + _SPREAD_UNKNOWN**2) / (payments + 1) - delay**2, 0))
+        shares = _shares(memory, now, codes)
+        shares = shares / (shares.sum(axis=1, keepdims=True) + 1)
+        columns = (delay, spread, (batch + 1) / (payments + 1), shares)
+        return cls(*(column.astype(np.float32) for column in columns))
+
+    def but(self, codes: Ints, other: "Habits") -> "Habits":
+        """These, but of the counterparties `codes` int64[M] what `other`, of M counterparties, says."""
+        columns = [(column.copy(), getattr(other, name)) for name, column in vars(self).items()]
+        for column, theirs in columns:
+            column[codes] = theirs
+        return Habits(*(column for column, _ in columns))
+
+    def usual_share(self, counterparty: Ints, share: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
+        """How often, 0 to 1, each counterparty paid this share of an open amount before."""
+        hundredths = np.rint(share * 100).astype(np.int64)
+        known = self.shares[counterparty, hundredths.clip(0, _SHARES - 1)]
+        return np.where((hundredths >= 0) & (hundredths < _SHARES), known, 0)
 
 
 def _habits(memory: Memory, now: str, codes: dict[str, int]) -> npt.NDArray[np.float64]:
@@ -171,12 +186,13 @@ def _number_places(numbers: pl.Series, counterparty: Ints, issued: Ints) -> Ints
     return np.where((agrees[1] > agrees[0])[counterparty], places[1], places[0])
 
 
-def _number_groups(numbers: pl.Series) -> tuple[Ints, Ints, Flags]:
-    """Each group of a number without its zeros, and the running ends of long groups: `202404066` ends in `066`."""
+def number_groups(numbers: pl.Series) -> tuple[Ints, Ints, Flags]:
+    """(row, key, is the last): each group of a number without its zeros, and the running ends of long groups: `202404066`
+    ends in `066`."""
     digits = Digits.of(numbers)
     row, key, length = digits.without_leading_zeros().groups()
     last = np.diff(row, append=-1) != 0
-    short = length <= _BARE_NUMBER
+    short = length <= BARE_NUMBER
     parts = [(row[short], key[short], last[short])]
     full_row, full_key, full_length = digits.groups()
     full_last = np.diff(full_row, append=-1) != 0
@@ -206,7 +222,7 @@ class TitleColumns:
         written = transfers["written"].fill_null("")
         length = transfers["title"].str.len_chars().to_numpy().astype(np.int64)
         row, key, size = Digits.of(written).without_leading_zeros().groups()
-        short = size <= _BARE_NUMBER
+        short = size <= BARE_NUMBER
         return cls(
             squeezed=written.str.replace_all(r"[^\p{L}\p{N}]+", "").to_numpy(),
             has_digits=written.str.contains(r"\d").to_numpy(),
@@ -279,8 +295,8 @@ def _settles_nothing(transfers: pl.DataFrame, memory: Memory) -> dict[str, npt.N
 def _repeated(transfers: pl.DataFrame, lately: pl.DataFrame) -> dict[str, Floats]:
     """1 where the same payer brought the same amount in the days before, and where he wrote the same title, too."""
     columns = ("name", "amount", "direction", "booked_on", "title")
-    both = pl.concat([frame.select(columns) for frame in (lately, transfers)]).with_row_index("row")
-    both = both.sort("booked_on", "row")
+    both = pl.concat([frame.select("transfer_id", *columns) for frame in (lately, transfers)]).with_row_index("row")
+    both = both.sort("booked_on", "transfer_id")
     flags = {}
     for name, same in (("same amount and payer lately", columns[:3]), ("same title, too", (*columns[:3], "title"))):
         gap = (pl.col("booked_on") - pl.col("booked_on").shift(1)).dt.total_days().over(*same)

@@ -8,6 +8,13 @@ import polars as pl
 # What all evidence begins with that speaks of the record of freezes and thresholds, and not of the settlement.
 BY_RECORD: Final = "against: bookings are "
 
+_FROZEN: Final = BY_RECORD + "frozen since {}"
+_FROM: Final = BY_RECORD + "made from a confidence of {} on only"
+_NEVER: Final = BY_RECORD + "made from no confidence on"
+TEMPLATES: Final = (_FROZEN, _FROM, _NEVER)
+# Of these, the places that any text may fill: since when, by whom and why.
+WORDED: Final = (_FROZEN,)
+
 
 def confidence(threshold: float) -> str:
     """As many places as tell it from its neighbours, rounded up: whoever types it in books no more than was said."""
@@ -17,8 +24,9 @@ def confidence(threshold: float) -> str:
 
 def why(auto_from: float, frozen: str) -> str:
     """What the evidence says where `auto_from` is in force: `frozen` since when, by whom and why, or empty."""
-    limit = "no confidence on" if auto_from > 1 else f"a confidence of {confidence(auto_from)} on only"
-    return BY_RECORD + (f"frozen since {frozen}" if frozen else f"made from {limit}")
+    if frozen:
+        return _FROZEN.replace("{}", frozen)
+    return _NEVER if auto_from > 1 else _FROM.replace("{}", confidence(auto_from))
 
 
 def decided(proposals: pl.DataFrame, own: float | None, auto_from: float, why: str) -> pl.DataFrame:

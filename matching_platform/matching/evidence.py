@@ -1,10 +1,13 @@
 """What speaks for and against a settlement, in a bookkeeper's words, read from the very numbers that the model read."""
 
+import re
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
 import polars as pl
 
+from matching_platform.matching import decisions
 from matching_platform.matching.arrays import Ints
 from matching_platform.matching.features import CONTEXT_FEATURES, Lists, P
 from matching_platform.matching.rules import SLOTS
@@ -19,6 +22,8 @@ _SET: Final = pl.col("invoices") > 1
 _PAYS: Final = pl.col("invoices") > 0
 _EXACT: Final = pl.col("sum equals amount") > 0
 
+_SECOND_NOTHING: Final = "runner-up: settles nothing"
+_SECOND: Final = "runner-up: another set of {} invoices"
 _OLDER: Final = "against: {} older invoices of the same amount stay open"
 
 _STATEMENTS: Final[tuple[_Statement, ...]] = (
@@ -72,6 +77,32 @@ _STATEMENTS: Final[tuple[_Statement, ...]] = (
     (~_PAYS & (pl.col("candidates") > 0), "none of the {} candidates fits well enough", ("candidates",)),
 )
 
+# All sentences that evidence is made of, with `{}` where a number or a word stands: what a translation has to know.
+TEMPLATES: Final = (
+    *(text for _, text, _ in _STATEMENTS),
+    _SECOND_NOTHING,
+    _SECOND,
+    *decisions.TEMPLATES,
+)
+
+
+def _reading(text: str) -> re.Pattern[str]:
+    place = "(.*)" if text in decisions.WORDED else r"(-?\d+(?:\.\d+)?)"
+    return re.compile(re.escape(text).replace(r"\{\}", place), re.DOTALL)
+
+
+_READINGS: Final = {text: _reading(text) for text in TEMPLATES}
+
+
+@lru_cache(10_000)
+def template_of(sentence: str) -> tuple[str, tuple[str, ...]]:
+    """Which of TEMPLATES a sentence of evidence was made from, and what stands in its places, as written; a sentence that
+    is made from none is its own template."""
+    for text, reading in _READINGS.items():
+        if found := reading.fullmatch(sentence):
+            return text, found.groups()
+    return sentence, ()
+
 
 def evidence(lists: Lists, sets: Sets, best: Ints, rival: Ints) -> pl.Series:
     """list[str][T]: the statements that hold for the set in row `best` int64[T] of `sets`, and who comes second."""
@@ -80,9 +111,9 @@ def evidence(lists: Lists, sets: Sets, best: Ints, rival: Ints) -> pl.Series:
     facts = facts.with_columns(rival=pl.Series(np.where(rival == best, -1, rival_size)))
     runner_up = (
         pl.when(pl.col("rival") == 0)
-        .then(pl.lit("runner-up: settles nothing"))
+        .then(pl.lit(_SECOND_NOTHING))
         .when(pl.col("rival") > 0)
-        .then(pl.format("runner-up: another set of {} invoices", "rival"))
+        .then(pl.format(_SECOND, "rival"))
     )
     said = [
         pl.when(holds).then(

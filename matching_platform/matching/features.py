@@ -26,6 +26,7 @@ from matching_platform.matching.candidates import (
 from matching_platform.matching.collectors import Collectors
 from matching_platform.matching.columns import (
     NO_DATE,
+    Habits,
     InvoiceColumns,
     Rates,
     TitleColumns,
@@ -181,17 +182,49 @@ class Lists:
         return replace(self, pairs=pairs, amount=self.amount[rows], context=self.context[rows])
 
 
-class Reader:
-    """Reads the candidate lists of a batch of transfers; texts are read once, balances as often as they change."""
+@dataclass(frozen=True)
+class Owed:
+    """What of keyed invoices neither memory nor balances change: columns, key spaces, the `lengths` of numbers, the
+    distinct `parties` (the counterparties' columns alone), and the rows in both orders in which a counterparty's follow
+    each other."""
 
-    def __init__(self, world: World) -> None:
+    columns: InvoiceColumns
+    keys: dict[str, Keys]
+    lengths: set[int]
+    parties: pl.DataFrame
+    orders: tuple[Ints, Ints]
+
+    @classmethod
+    def of(cls, invoices: pl.DataFrame) -> "Owed":
+        columns = InvoiceColumns.of(invoices)
+        keys = key_spaces.number_keys(invoices["number"], invoices["reference"])
+        spaces = [keys[space] for space in ("number", "number without zeros", "reference")]
+        keys["counterparty"] = Keys.of(np.arange(len(invoices)), columns.counterparty).ascending()
+        place, number_place = (
+            np.lexsort((order, columns.currency, columns.counterparty * 2 + columns.sale))
+            for order in (columns.place, columns.number_place)
+        )
+        lengths = {int(n) for space in spaces for n in np.unique(np.abs(space.weight))}
+        return cls(columns, keys, lengths, payers.parties(invoices), (place, number_place))
+
+
+class Reader:
+    """Reads the candidate lists of a batch of transfers; texts are read once, balances as often as they change.
+
+    What is at hand of the invoices, `owed`, and of their counterparties' `habits` is not read again.
+    """
+
+    def __init__(self, world: World, owed: Owed | None = None, habits: Habits | None = None) -> None:
         self.world = world
-        self._invoice = InvoiceColumns.of(world.invoices, world.memory, _month_of(world.transfers))
+        self._owed = owed or Owed.of(world.invoices)
+        self._invoice = self._owed.columns
+        self._habits = habits or Habits.of(world.memory, _month_of(world.transfers), self._invoice.codes)
         self._transfer = TransferColumns.of(world.transfers)
-        self._payers = payers.resolve(world.transfers, world.invoices, world.memory)
+        self._payers = payers.resolve(world.transfers, self._owed.parties, world.memory)
         self._rates = Rates.of(world.memory)
         self._collectors = Collectors.of(world.transfers, world.memory, _month_of(world.transfers))
-        self._invoice_keys = self._keys_of_invoices()
+        marks = _marked(world.invoices["mark"], self._collectors.mark).ascending()
+        self._invoice_keys = {**self._owed.keys, "mark": marks}
         self._transfer_keys = self._keys_of_transfers()
         self._transfer_keys["named"] = key_spaces.named(
             self._transfer_keys["digits"], self._invoice_keys["number"], self._invoice.counterparty
@@ -246,9 +279,8 @@ class Reader:
         none = Keys.of(np.zeros(0, np.int64), np.zeros(0, np.int64))
         transfers, invoices = [none], [none]
         hits = 0
-        for order in (i.place, i.number_place):
-            row = np.lexsort((order, i.currency, i.counterparty * 2 + i.sale))
-            row = row[left[row] != 0]
+        for order in self._owed.orders:
+            row = order[left[order] != 0]
             group = (i.counterparty[row] * 2 + i.sale[row]) * CURRENCY_SPAN + i.currency[row]
             first, size, key = key_spaces.runs(group, i.currency[row], i.sale[row], left[row], wanted.key)
             at, to = join(key, wanted.key)
@@ -257,15 +289,6 @@ class Reader:
             invoices.append(Keys.of(row[expanded(first[at], size[at])], np.repeat(hit, size[at])))
             hits += len(at)
         return Keys.joined(transfers), Keys.joined(invoices).ascending()
-
-    def _keys_of_invoices(self) -> dict[str, Keys]:
-        invoices, columns = self.world.invoices, self._invoice
-        every = np.arange(len(invoices))
-        return {
-            **key_spaces.number_keys(invoices["number"], invoices["reference"]),
-            "counterparty": Keys.of(every, columns.counterparty).ascending(),
-            "mark": _marked(invoices["mark"], self._collectors.mark).ascending(),
-        }
 
     def _keys_of_transfers(self) -> dict[str, Keys]:
         transfers, columns = self.world.transfers, self._transfer
@@ -289,13 +312,11 @@ class Reader:
                 for sign in payers.SIGNS
             ),
         ).sort("row", "counterparty")
-        written_name = payers.named_in_title(transfers, self.world.invoices)
+        written_name = payers.named_in_title(transfers, self._owed.parties)
         whole_row, whole = key_spaces.wholes(every, columns.amount)
-        spaces = [self._invoice_keys[space] for space in ("number", "number without zeros", "reference")]
-        lengths = {int(n) for keys in spaces for n in np.unique(np.abs(keys.weight))}
         numbers = self._invoice_keys["number or reference"].key
         return {
-            **key_spaces.title_keys(transfers["written"], lengths, numbers),
+            **key_spaces.title_keys(transfers["written"], self._owed.lengths, numbers),
             "payer": Keys.of(self._payer_of["row"].to_numpy(), self._payer_of["counterparty"].to_numpy()),
             "written name": Keys.of(
                 written_name["row"].to_numpy(),
@@ -432,7 +453,7 @@ class Reader:
             "amount difference": np.where(comparable, np.log1p(np.abs(difference)) / 10, 1.5),
             "amount nearly equal": comparable * np.exp(-relative * 50),
             "amounts equal in list": np.log1p(listed[at] - equal),
-            "share of the open amount is usual": i.usual_share(to, ratio),
+            "share of the open amount is usual": self._habits.usual_share(i.counterparty[to], ratio),
             "an agreed share": (pairs.found[:, RULE_INDEX["share of the amount"]] > 0) * 1.0,
             "in a run that sums": (pairs.found[:, RULE_INDEX["sum of a run"]] > 0) * 1.0,
             **self._twins(at, to, still_open),
@@ -465,14 +486,14 @@ class Reader:
         t, i = self._transfer, self._invoice
         since_issue = (t.booked[at] - i.issued[to]).astype(float)
         since_due = (t.booked[at] - i.due[to]).astype(float)
-        usual = i.usual_delay[to]
+        usual, spread = self._habits.delay[i.counterparty[to]], self._habits.spread[i.counterparty[to]]
         size = i.counterparty.max(initial=0) + 1
         rank = rank_within(at * size + i.counterparty[to], i.due[to], i.place[to])
         return {
             "days since issue": (since_issue / 30).clip(-1, 12),
             "days since due": (since_due / 30).clip(-6, 12),
             "days from usual": np.abs((since_due - usual) / 30).clip(0, 6),
-            "days from usual in spreads": (np.abs(since_due - usual) / (i.delay_spread[to] + 1)).clip(0, 8),
+            "days from usual in spreads": (np.abs(since_due - usual) / (spread + 1)).clip(0, 8),
             "issued after booking": (-since_issue).clip(0, DAYS_BEFORE_ISSUE) / DAYS_BEFORE_ISSUE,
             "age rank": np.log1p(rank),
             "oldest": (rank == 0) * 1.0,
@@ -485,7 +506,7 @@ class Reader:
         closed = lists.pair[:, P["closed"]] > 0
         counterparties = np.bincount(self._payer_of["row"].to_numpy(), minlength=size)
         batch = np.zeros(size)
-        np.maximum.at(batch, at, self._invoice.usual_batch[lists.pairs.invoice])
+        np.maximum.at(batch, at, self._habits.batch[self._invoice.counterparty[lists.pairs.invoice]])
         columns = {
             "incoming": t.incoming * 1.0,
             "amount": np.log1p(t.amount) / 20,

@@ -153,13 +153,13 @@ def settled(ledger: Ledger, matches: pl.DataFrame) -> pl.DataFrame:
         "counterparty_name",
         "issued_on",
         "due_on",
-        number=folded(pl.col("number")),
-        reference=folded(pl.col("reference")),
+        "number",
+        "reference",
         invoice_amount="amount",
         invoice_currency="currency",
     )
     rows = matches.select("transfer_id", "invoice_id", "amount").join(transfers, on="transfer_id")
-    return rows.join(invoices, on="invoice_id", how="left")
+    return rows.join(invoices, on="invoice_id", how="left").with_columns(folded(pl.col("number", "reference")))
 
 
 def memory_before(ledger: Ledger, month: str) -> Memory:

@@ -36,17 +36,26 @@ def title_keys(written: pl.Series, lengths: set[int], numbers: Ints) -> dict[str
     What stands there as one of the known `numbers`, keys in ascending order, is not read as a typo of another one.
     """
     digits = Digits.of(written)
-    typed = digits.without(_spelled_out(digits, lengths, numbers))
-    shorter = {length - 1 for length in lengths if length >= _SHORTEST_TYPO} - lengths
+    typed = digits.without(spelled_out(digits, lengths, numbers))
     return {
         "digits": _title_windows(digits, lengths, embedded=True),
-        "digits, one missing": _title_windows(typed, shorter | lengths, embedded=False),
+        "digits, one missing": _title_windows(typed, one_missing(lengths), embedded=False),
         "digits without zeros": _title_windows(digits.without_leading_zeros(), lengths, embedded=False),
-        "digits less one": _less_one(_title_windows(typed, {n + d for n in lengths for d in (0, 1)}, embedded=False)),
+        "digits less one": less_one(_title_windows(typed, one_too_many(lengths), embedded=False)),
     }
 
 
-def _spelled_out(digits: Digits, lengths: set[int], numbers: Ints) -> Flags:
+def one_missing(lengths: set[int]) -> set[int]:
+    """The lengths that numbers of such `lengths` have in a title that leaves out a digit, or none."""
+    return lengths | {length - 1 for length in lengths if length >= _SHORTEST_TYPO}
+
+
+def one_too_many(lengths: set[int]) -> set[int]:
+    """The lengths that they have with a digit more, or none."""
+    return {length + more for length in lengths for more in (0, 1)}
+
+
+def spelled_out(digits: Digits, lengths: set[int], numbers: Ints) -> Flags:
     """bool[D]: which digits belong to a known number that stands alone and is too long to do so by chance."""
     change = np.zeros(len(digits.value) + 1, np.int64)
     groups = np.cumsum(digits.starts)
@@ -72,7 +81,7 @@ def number_keys(numbers: pl.Series, references: pl.Series) -> dict[str, Keys]:
         "reference": reference.ascending(),
         "number without zeros": _wholes(digits.without_leading_zeros()).ascending(),
         "number or reference": both.ascending(),
-        "less one": _less_one(both).ascending(),
+        "less one": less_one(both).ascending(),
     }
 
 
@@ -139,6 +148,12 @@ def _wholes(digits: Digits) -> Keys:
 
 
 def _title_windows(digits: Digits, lengths: set[int], *, embedded: bool) -> Keys:
+    windows = windows_read(digits, lengths, embedded=embedded)
+    return Keys(digits.text[windows.row], windows.key, windows.weight)
+
+
+def windows_read(digits: Digits, lengths: set[int], *, embedded: bool) -> Keys:
+    """The windows of titles' digits that may be numbers of such `lengths`, by the digit with which each begins."""
     parts = [Keys(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32))]
     groups = np.cumsum(digits.starts)
     for length, at, key in digits.windows(min(LONGEST_KEY, max(lengths, default=0))):
@@ -148,11 +163,12 @@ def _title_windows(digits: Digits, lengths: set[int], *, embedded: bool) -> Keys
         alone = digits.starts[at] & digits.ends[last] & (groups[last] - groups[at] < _GROUPS_OF_A_NUMBER)
         keep = alone | (embedded & (length >= _SHORTEST_EMBEDDED))
         weight = np.where(alone, length, -length).astype(np.float32)
-        parts.append(Keys(digits.text[at[keep]], key[keep], weight[keep]))
+        parts.append(Keys(at[keep], key[keep], weight[keep]))
     return Keys.joined(parts)
 
 
-def _less_one(keys: Keys) -> Keys:
+def less_one(keys: Keys) -> Keys:
+    """The keys that are left when one digit is dropped of those that stand alone and are long enough for a typo."""
     parts = [Keys(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32))]
     length = np.abs(keys.weight).astype(np.int64)
     for size in np.unique(length[(length >= _SHORTEST_TYPO) & (keys.weight > 0)]):

@@ -21,9 +21,9 @@ from safetensors.torch import load_file, save_file
 from matching_platform.ledger.months import next_month
 from matching_platform.ledger.reading import Ledger
 from matching_platform.ledger.schema import PROPOSALS, TABLES
-from matching_platform.matching.arrays import Doubles, Flags, Ints
+from matching_platform.matching.arrays import Doubles, Flags, Floats, Ints
 from matching_platform.matching.balances import Settlements, open_amounts
-from matching_platform.matching.candidates import Finder, find
+from matching_platform.matching.candidates import Finder, find, rank_within
 from matching_platform.matching.confidence import CLUES, Confidence, clues
 from matching_platform.matching.evidence import evidence, without_age
 from matching_platform.matching.features import CONTEXT_FEATURES, PAIR_FEATURES, Lists, Reader, World
@@ -37,6 +37,8 @@ from matching_platform.matching.settlement import Sets, allocate, is_hinted, pro
 FORMAT: Final = 1
 # Months that people tagged do not wait for each other; while one is in Python, another's arrays are worked on.
 _MONTHS_AT_ONCE: Final = 3
+# How many sets beside the proposed one are kept for a person to choose from.
+RUNNERS_UP_KEPT: Final = 3
 # The surest settlements of a batch are taken first; each close balances that the less sure ones then no longer see.
 _ROUNDS: Final = (0.9, 0.0)
 
@@ -61,10 +63,39 @@ _ANSWERS: Final = pl.Schema(
 _PARTS: Final = pl.Schema(
     {"row": pl.Int64(), "invoice": pl.Int64(), "amount": pl.Int64(), "told_by_age": pl.Boolean(), "sure": pl.Boolean()}
 )
+# A row per invoice of a set that was not proposed, and one with a null invoice for "nothing": `rank` from 1, the likeliest;
+# `share` is what the model gives the set among all that it compared; amounts in minor units of the invoice's currency.
+RUNNERS_UP: Final = pl.Schema(
+    {
+        "transfer_id": pl.String(),
+        "rank": pl.Int64(),
+        "share": pl.Float64(),
+        "invoice_id": pl.String(),
+        "amount": pl.Int64(),
+    }
+)
+_OTHERS: Final = pl.Schema(
+    {"row": pl.Int64(), "rank": pl.Int64(), "share": pl.Float64(), "invoice": pl.Int64(), "amount": pl.Int64()}
+)
 
 
 class ModelError(ValueError):
     """A folder that holds no usable model."""
+
+
+@dataclass(frozen=True)
+class Matched:
+    """`proposals` (schema PROPOSALS), and `runners_up` (schema RUNNERS_UP), the likeliest other sets of each transfer."""
+
+    proposals: pl.DataFrame
+    runners_up: pl.DataFrame
+
+    @classmethod
+    def joined(cls, parts: list["Matched"]) -> "Matched":
+        return cls(
+            pl.concat([pl.DataFrame(schema=PROPOSALS), *(part.proposals for part in parts)]),
+            pl.concat([pl.DataFrame(schema=RUNNERS_UP), *(part.runners_up for part in parts)]),
+        )
 
 
 @dataclass(frozen=True)
@@ -74,6 +105,7 @@ class Chosen:
 
     lists: Lists
     sets: Sets
+    share: Floats  # of each of the sets among those of its transfer
     best: Ints
     rival: Ints
     confidence: Doubles
@@ -105,7 +137,7 @@ class Matcher:
         every = np.arange(len(invoices))
         history = Settlements.of(every, np.full(len(every), -1), paid)
         ordered = transfers.sort("booked_on", "transfer_id")
-        proposals = self._settle(World.of(ordered, invoices, self.memory, history))
+        proposals = self.settle(World.of(ordered, invoices, self.memory, history)).proposals
         place = transfers.select("transfer_id").with_row_index("place")
         return proposals.join(place, on="transfer_id").sort("place", maintain_order=True).drop("place")
 
@@ -145,52 +177,70 @@ class Matcher:
         and this matcher's own settlements earlier in the same month. After a month of which nobody has tagged anything,
         as at a company where the platform is new, what was booked unattended is known to the next ones.
         """
+        return self._months(ledger, months, progress, candidates, 0).proposals
+
+    def match_in_full(
+        self,
+        ledger: Ledger,
+        months: list[str] | None = None,
+        progress: Progress | None = None,
+        candidates: Finder = find,
+    ) -> Matched:
+        """The same with the runners-up of each proposal."""
+        return self._months(ledger, months, progress, candidates, RUNNERS_UP_KEPT)
+
+    def _months(
+        self, ledger: Ledger, months: list[str] | None, progress: Progress | None, candidates: Finder, others: int
+    ) -> Matched:
         wanted = sorted(set(ledger.months() if months is None else months))
         history, memory = History.of(ledger), self.memory
         since = next_month(self.card["trained_until"]) if memory.is_of(ledger.invoices) else None
-        parts = [pl.DataFrame(schema=PROPOSALS)]
+        parts: list[Matched] = []
         with one_thread_each(), ThreadPoolExecutor(_MONTHS_AT_ONCE) as pool:
-            under_way: deque[tuple[str, Future[pl.DataFrame]]] = deque()
+            under_way: deque[tuple[str, Future[Matched]]] = deque()
 
             def finish(until: int) -> None:
                 while len(under_way) > until:
-                    month, proposals = under_way.popleft()
-                    parts.append(proposals.result())
+                    month, matched = under_way.popleft()
+                    parts.append(matched.result())
                     if progress:
-                        progress(month, (len(parts) - 1) / len(wanted))
+                        progress(month, len(parts) / len(wanted))
 
             for month in wanted:
                 known = history.month(month)
                 memory = memory.and_also(Memory.of(settled(ledger, history.between(since, month))))
                 since = max(since or month, month)
-                under_way.append((month, pool.submit(self._match_month, known, memory, candidates)))
+                under_way.append((month, pool.submit(self._match_month, known, memory, candidates, others)))
                 if history.is_tagged(month):
                     finish(_MONTHS_AT_ONCE - 1)
                 else:
                     finish(0)
-                    history = history.and_also(_booked(parts[-1]))
+                    history = history.and_also(_booked(parts[-1].proposals))
             finish(0)
-        return pl.concat(parts)
+        return Matched.joined(parts)
 
-    def _match_month(self, known: Month, memory: Memory, candidates: Finder) -> pl.DataFrame:
+    def _match_month(self, known: Month, memory: Memory, candidates: Finder, others: int) -> Matched:
         """Portion by portion, so that memory bears a month of any size; each knows what the ones before have settled."""
         settled, columns = known.earlier, ["transfer_id", "invoice_id", "amount"]
-        parts = [pl.DataFrame(schema=PROPOSALS)]
+        parts: list[Matched] = []
         for portion in known.portions(TRANSFERS_AT_ONCE):
             before = known.settlements(settled)
             world = World(portion.transfers, portion.lately, portion.invoices, memory, before, candidates)
-            parts.append(self._settle(world))
-            settled = pl.concat([settled.select(columns), parts[-1].select(columns)])
-        return pl.concat(parts)
+            parts.append(self.settle(world, others=others))
+            settled = pl.concat([settled.select(columns), parts[-1].proposals.select(columns)])
+        return Matched.joined(parts)
 
-    def _settle(self, world: World) -> pl.DataFrame:
-        """Rounds: the surest first, within what is open; what they closed is closed for the others.
+    def settle(self, world: World, reader: Reader | None = None, others: int = 0) -> Matched:
+        """What the transfers of `world` settle, with so many runners-up each; `reader` reads it where one is at hand.
+
+        Rounds: the surest first, within what is open; what they closed is closed for the others.
 
         Taking the transfers strictly in turn costs one in a hundred of the right answers: a doubtful guess of the second
         day then holds the invoice that a certain payment of the tenth names.
         """
-        reader, pending, taken = Reader(world), np.arange(len(world.transfers)), world.settlements
+        reader, pending, taken = reader or Reader(world), np.arange(len(world.transfers)), world.settlements
         answers, settled = [pl.DataFrame(schema=_ANSWERS)], [pl.DataFrame(schema=_PARTS)]
+        rest = [pl.DataFrame(schema=_OTHERS)]
         for bar in chain(_ROUNDS, repeat(0.0)):
             if not len(pending):
                 break
@@ -203,6 +253,9 @@ class Matcher:
             accept &= _fits(chosen, turn, accept, world, taken)
             answers.append(self._answers(chosen, pending).filter(accept))
             settled.append(_parts(chosen, pending, accept, self.auto_from))
+            if others:
+                # Twice as many as wanted: some settle the same, since money that is spent leaves nothing for the rest.
+                rest.append(_others(chosen, pending, accept, 2 * others))
             invoice, transfer, amount = (settled[-1][name].to_numpy() for name in ("invoice", "row", "amount"))
             taken = taken.and_also(invoice, transfer, amount)
             pending = pending[~accept]
@@ -214,7 +267,8 @@ class Matcher:
         rows = rows.with_columns(
             pl.when("moved").then(without_age(pl.col("evidence"))).otherwise("evidence").name.keep()
         )
-        return rows.join(numbers, on="invoice", how="left", maintain_order="left").select(list(PROPOSALS))
+        proposals = rows.join(numbers, on="invoice", how="left", maintain_order="left").select(list(PROPOSALS))
+        return Matched(proposals, _runners_up(pl.concat(rest), others, parts, ids, numbers))
 
     def _choose(self, lists: Lists) -> Chosen:
         context = torch.from_numpy(lists.context)
@@ -229,7 +283,7 @@ class Matcher:
         best, rival = best_rows(share, sets.transfer, len(lists.amount))
         confidence = self.calibration(clues(lists, sets, best, rival, share))
         allocations = allocate(lists, np.arange(len(best)), sets.mask[best])
-        return Chosen(lists, sets, best, rival, confidence, allocations)
+        return Chosen(lists, sets, share, best, rival, confidence, allocations)
 
     def _answers(self, chosen: Chosen, rows: Ints) -> pl.DataFrame:
         """A row (of _ANSWERS) for each of the transfers `rows` int64[T]."""
@@ -325,6 +379,39 @@ def _parts(chosen: Chosen, rows: Ints, accept: Flags, auto_from: float) -> pl.Da
             "sure": (chosen.confidence >= auto_from)[owner],
         }
     )
+
+
+def _others(chosen: Chosen, rows: Ints, accept: Flags, count: int) -> pl.DataFrame:
+    """The likeliest `count` sets (a row of _OTHERS per invoice) beside the best of the transfers `rows` int64[T] where
+    `accept` bool[T] holds."""
+    sets = chosen.sets
+    rank = rank_within(sets.transfer, -chosen.share)
+    kept = np.flatnonzero((rank > 0) & (rank <= count) & accept[sets.transfer])
+    kept = kept[np.lexsort((rank[kept], sets.transfer[kept]))]
+    owner, pair, amount = allocate(chosen.lists, sets.transfer[kept], sets.mask[kept])
+    parts = pl.DataFrame({"set": owner, "invoice": chosen.lists.pairs.invoice[pair], "amount": amount})
+    found = pl.DataFrame({"row": rows[sets.transfer[kept]], "rank": rank[kept], "share": chosen.share[kept]})
+    found = found.with_row_index("set").cast({"set": pl.Int64, "share": pl.Float64})
+    return found.join(parts, on="set", how="left", maintain_order="left_right").select(list(_OTHERS))
+
+
+def _runners_up(
+    others: pl.DataFrame, count: int, parts: pl.DataFrame, ids: pl.DataFrame, numbers: pl.DataFrame
+) -> pl.DataFrame:
+    """The first `count` of `others` (rows of _OTHERS) by id, in their order, without what settles the same as the
+    proposal, `parts`, or as a likelier one."""
+    if others.is_empty():
+        return pl.DataFrame(schema=RUNNERS_UP)
+    proposed = ids.select("row", rank=pl.lit(0, pl.Int64)).join(parts, on="row", how="left")
+    columns = ["row", "rank", "invoice", "amount"]
+    told = pl.struct("invoice", "amount").sort_by("invoice")
+    sets = pl.concat([proposed.select(columns), others.select(columns)]).group_by("row", "rank").agg(told=told)
+    new = sets.sort("row", "rank").filter(pl.struct("row", "told").is_first_distinct() & (pl.col("rank") > 0))
+    new = new.select("row", "rank", place=pl.col("rank").rank("dense").over("row").cast(pl.Int64))
+    new = new.filter(pl.col("place") <= count)
+    found = others.join(new, on=["row", "rank"], maintain_order="left")
+    found = found.join(ids, on="row", maintain_order="left").with_columns(rank="place")
+    return found.join(numbers, on="invoice", how="left", maintain_order="left").select(list(RUNNERS_UP))
 
 
 def oldest_first(parts: pl.DataFrame, world: World) -> pl.DataFrame:

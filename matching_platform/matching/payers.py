@@ -18,6 +18,18 @@ _CUT_NAME = 10  # letters at which a cut or extended name still begins alike
 SIGNS = ("account", "account_seen", "account_share", "name", "name_seen", "name_share", "tax_id", "similarity")
 
 _KNOWN = ("account", "account_seen", "name", "name_seen", "tax_id")
+_OF_A_PARTY = (
+    "counterparty_id",
+    "counterparty_folded",
+    "counterparty_name_key",
+    "counterparty_account_key",
+    "counterparty_tax_id",
+)
+
+
+def parties(invoices: pl.DataFrame) -> pl.DataFrame:
+    """The distinct counterparties of keyed invoices, as `resolve` reads them; of two spellings the later one comes later."""
+    return invoices.select(_OF_A_PARTY).unique(keep="last", maintain_order=True)
 
 
 def resolve(transfers: pl.DataFrame, invoices: pl.DataFrame, memory: Memory) -> pl.DataFrame:

@@ -47,8 +47,8 @@ _LEGAL_FORMS: Final = (
 # Scripts without spaces have no word boundaries.
 _LEGAL: Final = rf"\b(?:{'|'.join(_LEGAL_FORMS)})(?:\b|$)|株式会社|有限公司"
 
-_SEPA_REMITTANCE: Final = r"SVWZ\+(.*?)(?:(?:EREF|KREF|MREF|CRED|DEBT|ABWA|ABWE|IBAN|BIC|PURP)\+|$)"
-_SPLIT_PAYMENT: Final = r"/INV/(.*?)(?:/TXT/|$)"
+SEPA_REMITTANCE: Final = r"SVWZ\+(.*?)(?:(?:EREF|KREF|MREF|CRED|DEBT|ABWA|ABWE|IBAN|BIC|PURP)\+|$)"
+SPLIT_PAYMENT: Final = r"/INV/(.*?)(?:/TXT/|$)"
 _SPLIT_TAX_ID: Final = r"/IDC/([^/]*)"
 _RANGE: Final = (
     r"\b(?:OD|VON|FROM|DE|DU|DA|DAL|FRA|FRAN)\b.*\d.*\b(?:DO|BIS|TO|AU|AL|ATE|A|TIL|TILL)\b.*\d"
@@ -73,7 +73,7 @@ def remittance(title: pl.Expr) -> pl.Expr:
 
     References that the bank adds (`EREF+…`) and tax amounts (`/VAT/…`) would read as numbers of invoices.
     """
-    sepa, split = title.str.extract(_SEPA_REMITTANCE, 1), title.str.extract(_SPLIT_PAYMENT, 1)
+    sepa, split = title.str.extract(SEPA_REMITTANCE, 1), title.str.extract(SPLIT_PAYMENT, 1)
     written = pl.coalesce(pl.when(split != "").then(split), pl.when(sepa != "").then(sepa), title)
     # A letter O or I among digits is a misread 0 or 1.
     return (
@@ -113,10 +113,14 @@ def _as_day(written: pl.Expr) -> pl.Expr:
     return pl.coalesce(bare.str.to_date("%Y-%m-%d", strict=False), bare.str.to_date("%d-%m-%Y", strict=False))
 
 
+def without_legal_form(name: pl.Expr) -> pl.Expr:
+    """A folded name without its legal form and full stops."""
+    return name.str.replace_all(r"[.,'’`\"]", "").str.replace_all(_LEGAL, " ")
+
+
 def name_key(name: pl.Expr) -> pl.Expr:
     """A folded name's letters and digits without its legal form; equal for all spellings of one name."""
-    bare = name.str.replace_all(r"[.,'’`\"]", "").str.replace_all(_LEGAL, " ")
-    squeezed = bare.str.replace_all(r"[^\p{L}\p{N}]+", "")
+    squeezed = without_legal_form(name).str.replace_all(r"[^\p{L}\p{N}]+", "")
     whole = name.str.replace_all(r"[^\p{L}\p{N}]+", "")
     return pl.when(squeezed.str.len_chars() >= 2).then(squeezed).otherwise(whole)
 
@@ -160,15 +164,19 @@ class Digits:
 
     def without_leading_zeros(self) -> "Digits":
         """The same with each group's leading zeros gone, so that `07/0042` reads as `7/42`."""
-        group = np.cumsum(self.starts) - 1
-        nonzero_before = np.cumsum(self.value != 0)
-        at_start = nonzero_before[self.starts] - (self.value[self.starts] != 0)
-        leading = nonzero_before == at_start[group] if len(group) else np.zeros(0, bool)
-        keep = ~leading | (self.ends & leading)
+        group, keep = np.cumsum(self.starts) - 1, self.significant()
         text, kept_group = self.text[keep], group[keep]
         starts = np.diff(kept_group, prepend=-1) != 0
         ends = np.diff(kept_group, append=-1) != 0
         return Digits(text, self.value[keep], starts, ends, self.count)
+
+    def significant(self) -> Flags:
+        """bool[D]: which digits are not leading zeros of their group; of a group of zeros, the last one is not."""
+        group = np.cumsum(self.starts) - 1
+        nonzero_before = np.cumsum(self.value != 0)
+        at_start = nonzero_before[self.starts] - (self.value[self.starts] != 0)
+        leading = nonzero_before == at_start[group] if len(group) else np.zeros(0, bool)
+        return ~leading | (self.ends & leading)
 
     def without(self, taken: Flags) -> "Digits":
         """The digits that are not `taken` bool[D], in the groups in which they were written."""

@@ -8,12 +8,12 @@ import polars as pl
 import pytest
 
 from matching_platform.definitions import defs
-from matching_platform.defs.proposals import BOOKED_FROM, OWN_THRESHOLD
 from matching_platform.defs.releasing import candidate, remember
 from matching_platform.defs.unattended import AGAIN_SECONDS, freeze_lifted, more_careful
 from matching_platform.learning.threshold_text import confidence
 from matching_platform.matching.decisions import BY_RECORD
-from matching_platform.matching.matcher import Matcher
+from matching_platform.matching.matcher import Matched, Matcher
+from matching_platform.review.proposed import BOOKED_FROM, OWN_THRESHOLD
 from matching_platform.store.unattended import NEVER
 from matching_platform_tests.defs.conftest import MONTHS, NEWEST, World
 from matching_platform_tests.defs.test_promotion import another, served
@@ -253,14 +253,14 @@ def test_what_was_proposed_in_advance_obeys_also_where_a_later_model_has_learned
 
 
 def test_a_freeze_during_a_matching_is_obeyed(ahead: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    match = Matcher.match
+    match = Matcher.match_in_full
 
-    def meanwhile(self: Matcher, *args: object, **options: object) -> pl.DataFrame:
-        rows = match(self, *args, **options)
+    def meanwhile(self: Matcher, *args: object, **options: object) -> Matched:
+        matched = match(self, *args, **options)
         ahead.platform.unattended.freeze(**ADA)
-        return rows
+        return matched
 
-    monkeypatch.setattr(Matcher, "match", meanwhile)
+    monkeypatch.setattr(Matcher, "match_in_full", meanwhile)
     assert decisions(proposed(ahead)) <= {"review", "none"}
 
 
