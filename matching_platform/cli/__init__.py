@@ -5,7 +5,7 @@ from typing import NoReturn
 
 import typer
 
-from matching_platform.cli import models, platform, tables, thresholds, unattended
+from matching_platform.cli import access, desk, intake, models, platform, tables, thresholds, unattended
 from matching_platform.cli.shared import UsageError, err
 from matching_platform.ledger.validation import LedgerError
 
@@ -16,7 +16,15 @@ app = typer.Typer(
     add_completion=False,
 )
 # In the order in which they are listed.
-for commands in (tables.commands, thresholds.commands, platform.commands, unattended.commands):
+for commands in (
+    tables.commands,
+    thresholds.commands,
+    platform.commands,
+    intake.commands,
+    unattended.commands,
+    desk.commands,
+    access.commands,
+):
     app.add_typer(commands)
 app.add_typer(
     models.commands,
@@ -50,9 +58,12 @@ def _expected() -> tuple[type[Exception], ...]:
     """Errors that are the user's to mend; looked up only when one is raised."""
     from pydantic_settings import SettingsError
 
+    from matching_platform.access import AccessError
     from matching_platform.delivery.images.image import ImageError
     from matching_platform.delivery.serving.place import RolloutError
+    from matching_platform.desk.server import DeskError
     from matching_platform.environment import NotConfiguredError
+    from matching_platform.intake.incoming import IntakeError
     from matching_platform.learning.settings import TrainingSettingsError
     from matching_platform.learning.split import SplitError
     from matching_platform.learning.tuning import StudyError
@@ -61,7 +72,10 @@ def _expected() -> tuple[type[Exception], ...]:
     from matching_platform.warehouse.warehouse import WarehouseError
 
     ours = (
+        AccessError,
+        DeskError,
         ImageError,
+        IntakeError,
         LedgerError,
         ModelError,
         NotConfiguredError,

@@ -84,7 +84,7 @@ def of_files(proposals: Path, truth: Path, months: Months, promised: float | Non
 
 def of_platform(platform: "Platform", model: str | None, months: Months, promised: float | None) -> Reading:
     """What the platform proposed of past months before anything was learned from them; of one model, where it is named."""
-    from matching_platform.defs.proposals import MODEL, minor
+    from matching_platform.review.proposed import MODEL, minor
 
     chosen = platform.registry.show(model).manifest.version if model else None
     made = {
@@ -119,12 +119,12 @@ def of_platform(platform: "Platform", model: str | None, months: Months, promise
 
 def _in_advance(platform: "Platform", month: str, chosen: "Version | None") -> "Current | None":
     """The last proposals of the month by a model, or by the one chosen, that had not learned from it."""
-    from matching_platform.defs.proposals import MODEL, TRAINED_UNTIL, made_in_advance
+    from matching_platform.review.proposed import MODEL, in_advance, made_in_advance
 
     if chosen is None:
-        return made_in_advance(platform, month)
+        return made_in_advance(platform.catalog, month)
     of_it = (one for one in platform.catalog.history("proposals", month) if one.metadata.get(MODEL) == chosen.name)
-    advance = [one for one in of_it if one.metadata[TRAINED_UNTIL] < month]
+    advance = [one for one in of_it if in_advance(one, month)]
     return advance[-1] if advance else None
 
 

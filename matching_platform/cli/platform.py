@@ -87,10 +87,12 @@ def serve() -> None:
 
 @commands.command()
 def stop() -> None:
-    """Stop the service, after the requests in flight."""
+    """Stop the service and the desk on this machine, after the requests in flight."""
+    from matching_platform.desk import server
     from matching_platform.environment import PRODUCTION, STAGING
 
     platform = open_platform()
+    server.stop(platform)
     for place in (PRODUCTION, STAGING):
         platform.here(place).stop()
-    say("The service is stopped; `matching-platform serve` starts it again.")
+    say("Service and desk are stopped; `matching-platform serve` and `matching-platform desk` start them again.")

@@ -12,6 +12,7 @@ from uuid import uuid4
 import grpc
 import polars as pl
 import pyarrow as pa
+from google.api_core import exceptions as api
 from google.cloud import bigquery
 from google.cloud.bigquery_storage_v1 import BigQueryReadClient
 from google.cloud.bigquery_storage_v1.services.big_query_read.transports import BigQueryReadGrpcTransport
@@ -23,12 +24,22 @@ from matching_platform.matching.candidates import Pairs, Question, find
 from matching_platform.store.record import Record
 from matching_platform.store.versions import Store
 from matching_platform.warehouse import candidates
-from matching_platform.warehouse.expressions import taken, unknown
+from matching_platform.warehouse.expressions import growth, taken, unknown, with_keys, within
 from matching_platform.warehouse.folder import months_of, storable
 from matching_platform.warehouse.loads import Loads, Target
 from matching_platform.warehouse.queries import USD_PER_TIB, Budget, Queries, explained
-from matching_platform.warehouse.tables import MONTH, PUBLISHED, publishable, raw_name
-from matching_platform.warehouse.warehouse import WarehouseError
+from matching_platform.warehouse.tables import (
+    APPENDED,
+    MONTH,
+    NUMBER,
+    PUBLISHED,
+    Published,
+    grown,
+    publishable,
+    raw_name,
+)
+from matching_platform.warehouse.turns import turn
+from matching_platform.warehouse.warehouse import HeldError, WarehouseError
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
@@ -37,6 +48,8 @@ if TYPE_CHECKING:
 READ_EMULATOR: Final = "BIGQUERY_READ_EMULATOR_HOST"
 
 SMALL_QUESTION: Final = 5_000  # transfers, for which arrays take some seconds
+# Seconds; a table takes 1,500 load jobs a day.
+APPEND_PAUSE: Final = 90.0
 _BEFORE_ALL: Final = date(1900, 1, 1)
 _LOADED: Final = "_PARTITIONTIME"  # the pseudo column of tables that are partitioned by the time of loading
 # Ibis's names of the types that raw columns may have.
@@ -131,12 +144,102 @@ class BigQueryWarehouse:
         for name, months in months_of(folder).items():
             self.write_months(name, months)
 
+    def rows_with(self, table: str, keys: pl.Series) -> pl.DataFrame:
+        """The rows in the columns of the contract that the table has."""
+        raw = self._raw_if_made(table)
+        if raw is None:
+            return TABLES[table].schema.to_frame()
+        wanted = self.loads.scratch(self._scratch, f"{raw_name(table)}_keys", pa.table({"key": keys.unique().sort()}))
+        columns = [column.name for column in TABLES[table].columns if column.name in raw.table.columns]
+        found = with_keys(raw.every(), _expression(wanted), str(TABLES[table].key)).select(columns)
+        return self._frame(found, f"looking for rows of {raw.name} by their keys")
+
+    def add_rows(self, table: str, frame: pl.DataFrame) -> None:
+        """One MERGE, which takes effect as a whole; only into tables that this class has made, partitioned by MONTH. Whoever
+        adds at the same time, here or elsewhere, waits for the turn."""
+        columns, key = list(TABLES[table].schema), str(TABLES[table].key)
+        name = self._make_raw(table)
+        for other in set(RAW_TABLES) - {table}:
+            if self._raw_if_made(other) is None:
+                self._make_raw(other)
+        rows = frame.select(columns).with_columns(frame[TABLES[table].partitioned_by].dt.month_start().alias(MONTH))
+        with turn(Record(self.store, f"turns/{raw_name(table)}"), f"adding to {name}"):
+            held = self.rows_with(table, rows[key])
+            if not held.is_empty():
+                raise HeldError(f"{name} holds {key} '{held[key][0]}' already; nothing was added")
+            added = self.loads.scratch(self._scratch, raw_name(table), rows.to_arrow())
+            listed = ", ".join((*columns, MONTH))
+            given = ", ".join(f"added.{column}" for column in (*columns, MONTH))
+            # What runs again after a lost answer finds its keys there.
+            self.queries.run(
+                f"MERGE INTO `{name}` held USING `{self._scratch}.{added.table_id}` added ON held.{key} = added.{key} "
+                f"WHEN NOT MATCHED THEN INSERT ({listed}) VALUES ({given})",
+                f"adding rows to {name}",
+            )
+
+    def _make_raw(self, table: str) -> str:
+        """The name of a raw table, made where there is none; WarehouseError where it is a company's own."""
+        types = {column.name: column.external_dtype for column in TABLES[table].columns}
+        target = Target(f"{self._raw_dataset}.{raw_name(table)}", {**types, MONTH: pl.Date()}, MONTH, ())
+        if self.loads.make(target).time_partitioning.field != MONTH:
+            raise WarehouseError(
+                f"{target.name} was made by somebody else, and no rows are added to it; bring the rows to where that is "
+                "filled from, or name another dataset"
+            )
+        return target.name
+
+    def _raw_if_made(self, table: str) -> "_Raw | None":
+        name = f"{self._raw_dataset}.{raw_name(table)}"
+        with explained(f"looking at {name}"):
+            try:
+                self.client.get_table(name)
+            except api.NotFound:
+                return None
+        return self._raw(table)
+
     def publish(self, table: str, month: str, frame: pl.DataFrame) -> None:
-        published = PUBLISHED[table]
-        name = f"{self._dataset}.{table}"
-        target = Target(name, published.columns, published.partitioned_by, published.clustered_by)
+        target = self._target(PUBLISHED[table])
         self.loads.make(target)
         self.loads.replace(target, month, publishable(table, frame))
+
+    append_pause = APPEND_PAUSE
+
+    def append(self, table: str, frame: pl.DataFrame, after: int) -> None:
+        """One load job, named by `after`: whoever else appends after the same number gets that job."""
+        self.loads.append(self._target(APPENDED[table]), publishable(table, frame), f"after-{after}")
+
+    def last_appended(self, table: str) -> int:
+        held = self._made(table)
+        if held is None:
+            return 0
+        last = self._frame(held.agg(last=held[NUMBER].max()), f"looking for the last row of {table}")["last"][0]
+        return int(last or 0)
+
+    def appended(self, table: str) -> dict[str, str]:
+        held = self._made(table)
+        if held is None:
+            return {}
+        found = self._frame(growth(held, APPENDED[table].partitioned_by), f"looking for months of {table}")
+        return {month: f"{rows}-{last}" for month, rows, last in sorted(found.rows())}
+
+    def read_appended(self, table: str, month: str) -> pl.DataFrame:
+        held = self._made(table)
+        if held is None:
+            return pl.DataFrame(schema=APPENDED[table].columns)
+        rows = self._frame(within(held, APPENDED[table].partitioned_by, month), f"reading {table} of {month}")
+        return grown(table, rows)
+
+    def _target(self, table: Published) -> Target:
+        return Target(f"{self._dataset}.{table.name}", table.columns, table.partitioned_by, table.clustered_by)
+
+    def _made(self, table: str) -> "ir.Table | None":
+        """A table of ours, None where there is none yet."""
+        name = f"{self._dataset}.{table}"
+        with explained(f"looking at {name}"):
+            try:
+                return _expression(self.client.get_table(name))
+            except api.NotFound:
+                return None
 
     def candidates(self, question: Question) -> Pairs:
         """Joined here where that is sooner than a job of BigQuery takes to begin."""

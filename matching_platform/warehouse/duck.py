@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Final
 
 import polars as pl
@@ -13,10 +14,10 @@ from matching_platform.ledger.months import first_day, next_month
 from matching_platform.ledger.schema import RAW_TABLES, TABLES, Kind
 from matching_platform.matching.candidates import Pairs, Question
 from matching_platform.warehouse import candidates
-from matching_platform.warehouse.expressions import fingerprints, rows_of, taken, unknown
+from matching_platform.warehouse.expressions import fingerprints, growth, rows_of, taken, unknown, with_keys, within
 from matching_platform.warehouse.folder import months_of, storable
-from matching_platform.warehouse.tables import MONTH, PUBLISHED, publishable, raw_name
-from matching_platform.warehouse.warehouse import WarehouseError
+from matching_platform.warehouse.tables import APPENDED, MONTH, NUMBER, PUBLISHED, grown, publishable, raw_name
+from matching_platform.warehouse.warehouse import HeldError, WarehouseError
 
 if TYPE_CHECKING:
     import duckdb
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from ibis.backends.duckdb import Backend
 
 _WAIT_FOR_OTHERS: Final = 60  # seconds; a month is written in well under one
+_ADDING: Final = Lock()
 
 
 @dataclass(frozen=True)
@@ -45,8 +47,7 @@ class DuckWarehouse:
 
     def months(self) -> dict[str, dict[str, str]]:
         with self._connect() as backend:
-            tables = {name for (name,) in backend.con.execute("SHOW TABLES").fetchall()}
-            held = [name for name in RAW_TABLES if raw_name(name) in tables]
+            held = [name for name in RAW_TABLES if raw_name(name) in _tables(backend)]
             found = {name: backend.to_polars(fingerprints(backend.table(raw_name(name)))) for name in held}
         return {
             name: {month: f"{rows}-{total:x}" for month, rows, total in sorted(frame.rows())}
@@ -93,6 +94,27 @@ class DuckWarehouse:
         for name, months in months_of(folder).items():
             self.write_months(name, months)
 
+    def rows_with(self, table: str, keys: pl.Series) -> pl.DataFrame:
+        if not self.path.exists():
+            return TABLES[table].schema.to_frame()
+        with self._connect() as backend:
+            if raw_name(table) not in _tables(backend):
+                return TABLES[table].schema.to_frame()
+            return _rows_with(backend, table, keys).drop(MONTH)
+
+    def add_rows(self, table: str, frame: pl.DataFrame) -> None:
+        key, dated = str(TABLES[table].key), TABLES[table].partitioned_by
+        rows = storable(table, frame).with_columns(frame[dated].dt.strftime("%Y-%m").alias(MONTH))
+        # Other processes cannot open the file meanwhile, but threads of this one can.
+        with _ADDING, self._connect(write=True) as backend:
+            for name in RAW_TABLES:
+                backend.con.execute(_create(name))
+            held = _rows_with(backend, table, rows[key])
+            if not held.is_empty():
+                raise HeldError(f"{raw_name(table)} holds {key} '{held[key][0]}' already; nothing was added")
+            with _transaction(backend.con):
+                _insert(backend.con, table, rows)
+
     def publish(self, table: str, month: str, frame: pl.DataFrame) -> None:
         date = PUBLISHED[table].partitioned_by
         with self._connect(write=True) as backend, _transaction(backend.con) as connection:
@@ -107,6 +129,43 @@ class DuckWarehouse:
                 [first_day(month), first_day(next_month(month))],
             )
             connection.execute(f"INSERT INTO {table} BY NAME SELECT * FROM incoming")
+
+    append_pause = 0.5
+
+    def append(self, table: str, frame: pl.DataFrame, after: int) -> None:
+        with _ADDING, self._connect(write=True) as backend, _transaction(backend.con) as connection:
+            connection.register("incoming", publishable(table, frame).to_arrow())
+            connection.execute(f"CREATE TABLE IF NOT EXISTS {table} AS SELECT * FROM incoming LIMIT 0")
+            if _last(backend, table) == after:
+                connection.execute(f"INSERT INTO {table} BY NAME SELECT * FROM incoming")
+
+    def last_appended(self, table: str) -> int:
+        with self._appended(table) as backend:
+            return _last(backend, table) if backend else 0
+
+    def appended(self, table: str) -> dict[str, str]:
+        with self._appended(table) as backend:
+            if backend is None:
+                return {}
+            found: pl.DataFrame = backend.to_polars(growth(backend.table(table), APPENDED[table].partitioned_by))
+        return {month: f"{rows}-{last}" for month, rows, last in sorted(found.rows())}
+
+    def read_appended(self, table: str, month: str) -> pl.DataFrame:
+        with self._appended(table) as backend:
+            if backend is None:
+                return pl.DataFrame(schema=APPENDED[table].columns)
+            rows: pl.DataFrame = backend.to_polars(within(backend.table(table), APPENDED[table].partitioned_by, month))
+        return grown(table, rows)
+
+    @contextmanager
+    def _appended(self, table: str) -> Iterator["Backend | None"]:
+        """A connection where the table is there."""
+        if not self.path.exists():
+            yield None
+            return
+        with self._connect() as backend:
+            made = {name for (name,) in backend.con.execute("SHOW TABLES").fetchall()}
+            yield backend if table in made else None
 
     def candidates(self, question: Question) -> Pairs:
         return find(question)
@@ -156,6 +215,15 @@ def find(question: Question) -> Pairs:
         backend.disconnect()
 
 
+def _tables(backend: "Backend") -> set[str]:
+    return {name for (name,) in backend.con.execute("SHOW TABLES").fetchall()}
+
+
+def _last(backend: "Backend", table: str) -> int:
+    (last,) = backend.con.execute(f"SELECT coalesce(max({NUMBER}), 0) FROM {table}").fetchone()
+    return int(last)
+
+
 def _around(table: "ir.Table", month: str) -> tuple["ir.Table", "ir.Table"]:
     """The rows of `month`, and those of all earlier ones."""
     return rows_of(table, month), table.filter(table[MONTH] < month)
@@ -177,7 +245,12 @@ def _is_busy(error: BaseException) -> bool:
     import duckdb
 
     locked = isinstance(error, duckdb.IOException) and "lock" in str(error)
-    return locked or (isinstance(error, duckdb.ConnectionException) and "different configuration" in str(error))
+    # A thread opens the file while another one does, or has it open in another way.
+    return (
+        locked
+        or isinstance(error, duckdb.ResourceInUseException)
+        or (isinstance(error, duckdb.ConnectionException) and "different configuration" in str(error))
+    )
 
 
 def _create(table: str) -> str:
@@ -188,14 +261,26 @@ def _create(table: str) -> str:
 
 def _replace(connection: "duckdb.DuckDBPyConnection", table: str, months: list[str], rows: pl.DataFrame) -> None:
     """Replaces `months` of `table` by `rows` in one transaction, widening columns that cannot hold them."""
+    with _transaction(connection):
+        connection.execute(f"DELETE FROM {raw_name(table)} WHERE {MONTH} IN (SELECT unnest(?))", [months])
+        _insert(connection, table, rows)
+
+
+def _insert(connection: "duckdb.DuckDBPyConnection", table: str, rows: pl.DataFrame) -> None:
     name = raw_name(table)
     connection.register("incoming", rows.to_arrow())
-    with _transaction(connection):
-        held = {column: kind for column, kind, *_ in connection.execute(f"DESCRIBE {name}").fetchall()}
-        for column, dtype in rows.schema.items():
-            if column not in held:
-                connection.execute(f"ALTER TABLE {name} ADD COLUMN {column} VARCHAR")
-            elif dtype == pl.String and held[column] != "VARCHAR":
-                connection.execute(f"ALTER TABLE {name} ALTER {column} TYPE VARCHAR")
-        connection.execute(f"DELETE FROM {name} WHERE {MONTH} IN (SELECT unnest(?))", [months])
-        connection.execute(f"INSERT INTO {name} BY NAME SELECT * FROM incoming")
+    held = {column: kind for column, kind, *_ in connection.execute(f"DESCRIBE {name}").fetchall()}
+    for column, dtype in rows.schema.items():
+        if column not in held:
+            connection.execute(f"ALTER TABLE {name} ADD COLUMN {column} VARCHAR")
+        elif dtype == pl.String and held[column] != "VARCHAR":
+            connection.execute(f"ALTER TABLE {name} ALTER {column} TYPE VARCHAR")
+    connection.execute(f"INSERT INTO {name} BY NAME SELECT * FROM incoming")
+
+
+def _rows_with(backend: "Backend", table: str, keys: pl.Series) -> pl.DataFrame:
+    backend.con.register("wanted", keys.unique().alias("key").to_frame().to_arrow())
+    found: pl.DataFrame = backend.to_polars(
+        with_keys(backend.table(raw_name(table)), backend.table("wanted"), str(TABLES[table].key))
+    )
+    return found

@@ -2,7 +2,8 @@
 
 from typing import TYPE_CHECKING, Final
 
-from matching_platform.warehouse.tables import MONTH
+from matching_platform.ledger.months import first_day, next_month
+from matching_platform.warehouse.tables import MONTH, NUMBER
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
@@ -36,6 +37,11 @@ def keys(table: "ir.Table", key: str) -> "ir.Table":
     return table.select(key=table[key].cast("string").re_replace(_AROUND, "")).distinct()
 
 
+def with_keys(table: "ir.Table", wanted: "ir.Table", key: str) -> "ir.Table":
+    """The rows whose key is among `wanted.key`."""
+    return table.semi_join(wanted, table[key].cast("string").re_replace(_AROUND, "") == wanted.key)
+
+
 def taken(rows: "ir.Table", earlier: "ir.Table", key: str) -> "ir.Table":
     """The keys of `rows` that `earlier` ones have already."""
     return keys(rows, key).semi_join(keys(earlier, key), "key")
@@ -45,3 +51,14 @@ def unknown(matches: "ir.Table", invoices: "ir.Table") -> "ir.Table":
     """The invoice ids that `matches` name and no invoice has."""
     named = keys(matches, "invoice_id")
     return named.filter(named.key.notnull()).anti_join(keys(invoices, "invoice_id"), "key")
+
+
+def within(table: "ir.Table", column: str, month: str) -> "ir.Table":
+    """The rows whose date lies in `month`."""
+    return table.filter(table[column] >= first_day(month), table[column] < first_day(next_month(month)))
+
+
+def growth(table: "ir.Table", column: str) -> "ir.Table":
+    """One row a month of a table that only grows: its number of rows, and the last of their numbers."""
+    dated = table.mutate(month=table[column].strftime("%Y-%m"))
+    return dated.group_by("month").agg(rows=dated.count(), last=dated[NUMBER].max())

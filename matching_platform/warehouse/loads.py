@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import count
 from typing import BinaryIO, Final
 
 import polars as pl
@@ -82,6 +83,44 @@ class Loads:
         with _parquet(rows.to_arrow()) as file:
             self._load(file, f"{target.name}${month.replace('-', '')}", config, what)
 
+    def append(self, target: Target, rows: pl.DataFrame, name: str) -> None:
+        """Adds rows by one load job, at most once for a table and a `name`: who says the same again gets the same job.
+
+        `name` is of letters, digits, '_' and '-'.
+        """
+        table = self.make(target)
+        # The job of a table that was dropped is not that of the one made in its place.
+        job = f"{table.dataset_id}-{table.table_id}-{table.created:%Y%m%d%H%M%S%f}-{name}"
+        config = bigquery.LoadJobConfig(
+            schema=target.schema, write_disposition="WRITE_APPEND", create_disposition="CREATE_NEVER"
+        )
+        with _parquet(rows.to_arrow()) as file, explained(f"adding to {target.name}"):
+            for attempt in insistent():
+                with attempt:
+                    self._started(file, target.name, config, job, table.location).result()
+
+    def _started(
+        self, file: BinaryIO, name: str, config: bigquery.LoadJobConfig, job: str, location: str
+    ) -> bigquery.LoadJob:
+        """The load job of this name, whoever started it. One that failed stays so; the next bears the next number."""
+        client, numbers = self.queries.client, count()
+        while True:
+            named = f"{job}-{next(numbers)}"
+            try:
+                return client.load_table_from_file(
+                    file,
+                    name,
+                    rewind=True,
+                    num_retries=UPLOAD_RETRIES,
+                    job_id=named,
+                    location=location,
+                    job_config=self._told(config),
+                )
+            except api.Conflict:
+                found = client.get_job(named, location=location)
+            if isinstance(found, bigquery.LoadJob) and not found.error_result:
+                return found
+
     def scratch(self, dataset: str, name: str, rows: pa.Table) -> bigquery.Table:
         """A table with these rows in `dataset`, named by what they are: the same rows are loaded once a day."""
         day = datetime.now(UTC).strftime("%Y%m%d")
@@ -109,17 +148,22 @@ class Loads:
         self.queries.client.create_dataset(dataset, exists_ok=True)
 
     def _load(self, file: BinaryIO, name: str, config: bigquery.LoadJobConfig, what: str) -> None:
-        config.source_format = "PARQUET"
-        lists = bigquery.ParquetOptions()
-        lists.enable_list_inference = True
-        config.parquet_options = lists
-        config.labels = self.queries.labels
+        self._told(config)
         with explained(what):
             for attempt in insistent():
                 with attempt:
                     self.queries.client.load_table_from_file(
                         file, name, rewind=True, num_retries=UPLOAD_RETRIES, job_config=config
                     ).result()
+
+    def _told(self, config: bigquery.LoadJobConfig) -> bigquery.LoadJobConfig:
+        """The same for a file of Parquet, with the labels of the step."""
+        config.source_format = "PARQUET"
+        lists = bigquery.ParquetOptions()
+        lists.enable_list_inference = True
+        config.parquet_options = lists
+        config.labels = self.queries.labels
+        return config
 
 
 @contextmanager

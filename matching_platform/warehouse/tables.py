@@ -74,11 +74,66 @@ PUBLISHED: Final = {
     )
 }
 
+# Which row comes after which, in a table that only grows.
+NUMBER: Final = "number"
+# Tables that only grow, in the order of NUMBER. A decision has a row per allocation, and one with a null invoice where it
+# has none; `proposed` is a JSON list of {"invoice_id", "amount"}.
+APPENDED: Final = {
+    table.name: table
+    for table in (
+        Published(
+            "decisions",
+            {
+                NUMBER: pl.Int64(),
+                "transfer_id": pl.String(),
+                **_BOOKED,
+                "decided_at": pl.Datetime("us", "UTC"),
+                "actor": pl.String(),
+                "action": pl.String(),
+                "invoice_id": pl.String(),
+                "amount": DECIMAL,
+                "note": pl.String(),
+                "model": pl.String(),
+                "proposed_decision": pl.String(),
+                "confidence": pl.Float64(),
+                "proposed": pl.String(),
+                "supersedes": pl.Int64(),
+            },
+            "booked_on",
+            ("transfer_id",),
+        ),
+        Published(
+            "bookings",
+            {
+                NUMBER: pl.Int64(),
+                "booked_at": pl.Datetime("us", "UTC"),
+                "transfer_id": pl.String(),
+                **_BOOKED,
+                "invoice_id": pl.String(),
+                "amount": DECIMAL,
+                "currency": pl.String(),
+                "entry": pl.String(),
+                "by": pl.String(),
+                "actor": pl.String(),
+                "decision": pl.Int64(),
+            },
+            "booked_on",
+            ("transfer_id", "invoice_id"),
+        ),
+    )
+}
+
 
 def publishable(name: str, frame: pl.DataFrame) -> pl.DataFrame:
     """The columns of result table `name` in its types; amounts of `frame` are in minor units or decimals already."""
-    columns = PUBLISHED[name].columns
+    columns = (PUBLISHED | APPENDED)[name].columns
     minor = [column for column, dtype in columns.items() if dtype == DECIMAL and frame.schema[column] == pl.Int64]
     return frame.with_columns(to_decimal(column) for column in minor).select(
         pl.col(column).cast(dtype) for column, dtype in columns.items()
     )
+
+
+def grown(name: str, frame: pl.DataFrame) -> pl.DataFrame:
+    """Rows of a table that only grows in its columns, types and order."""
+    columns = APPENDED[name].columns
+    return frame.select(pl.col(column).cast(dtype) for column, dtype in columns.items()).sort(NUMBER, "invoice_id")

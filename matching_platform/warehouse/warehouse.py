@@ -13,6 +13,10 @@ class WarehouseError(RuntimeError):
     """The warehouse cannot be used; the message says what to do."""
 
 
+class HeldError(WarehouseError):
+    """A row with the same key is there already; nothing was added."""
+
+
 class Warehouse(Protocol):
     """Raw tables in, results out; `table` is 'invoices', 'transfers' or 'matches', or the name of a table of results."""
 
@@ -41,8 +45,37 @@ class Warehouse(Protocol):
     def write_months(self, table: str, frames: Mapping[str, pl.DataFrame]) -> None:
         """Replaces months of a raw table, each as a whole; without any, there is at least the table."""
 
+    def rows_with(self, table: str, keys: pl.Series) -> pl.DataFrame:
+        """The raw rows of any month that have one of these keys; none where there is no such table yet."""
+
+    def add_rows(self, table: str, frame: pl.DataFrame) -> None:
+        """Adds rows to the months of their dates, all of them or none, and makes the raw tables that are not there.
+
+        `frame` has the contract's columns and types at the edges. HeldError where a key of it is there already.
+        """
+
     def publish(self, table: str, month: str, frame: pl.DataFrame) -> None:
         """Replaces `month` of a table of results by `frame` (see `tables.PUBLISHED`), as a whole."""
+
+    @property
+    def append_pause(self) -> float:
+        """Seconds to leave between one `append` and the next, so that no quota is used up."""
+
+    def append(self, table: str, frame: pl.DataFrame, after: int) -> None:
+        """Adds rows to a table that only grows (see `tables.APPENDED`), all of them or none.
+
+        `after` is the last number that the table has; all of `frame` are above it. Where somebody appended since, nothing
+        happens.
+        """
+
+    def last_appended(self, table: str) -> int:
+        """The last number in such a table; 0 where it is not there yet."""
+
+    def appended(self, table: str) -> dict[str, str]:
+        """The fingerprint of each month of such a table: it changes when rows are added."""
+
+    def read_appended(self, table: str, month: str) -> pl.DataFrame:
+        """The rows of `month` in their order; none where the table is not there yet."""
 
     def candidates(self, question: Question) -> Pairs:
         """The candidate pairs of a question, joined by the warehouse."""

@@ -1,25 +1,31 @@
 """BigQuery through its real clients: months come and go whole, amounts stay exact, nothing costs more than was allowed."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from decimal import Decimal
+from io import BytesIO
 from pathlib import Path
 
 import polars as pl
 import pytest
 from dagster_gcp import BigQueryResource
+from google.api_core.exceptions import BadRequest
 from google.cloud import bigquery
 from polars.testing import assert_frame_equal
 
+from matching_platform.intake.taking import Intake
 from matching_platform.learning.examples import label_month
 from matching_platform.ledger.reading import Ledger
 from matching_platform.ledger.schema import RAW_TABLES, TABLES
 from matching_platform.ledger.validation import validate
+from matching_platform.store.record import Record
 from matching_platform.store.versions import Store
 from matching_platform.warehouse.bigquery import READ_EMULATOR, BigQueryWarehouse, reader
 from matching_platform.warehouse.queries import BudgetError
-from matching_platform.warehouse.warehouse import WarehouseError
+from matching_platform.warehouse.warehouse import HeldError, WarehouseError
 from matching_platform_tests.emulators.bigquery import BigQueryServer, credentials_file, serve
+from matching_platform_tests.warehouse.appends import bookings, grows, takes_decisions
 
 pytestmark = pytest.mark.cloud
 
@@ -348,3 +354,120 @@ def test_ids_are_trimmed_as_validation_trims_them(warehouse: BigQueryWarehouse, 
     warehouse.write_months("matches", {"2024-01": pl.DataFrame(row)})
     warehouse.write_months("invoices", {})
     assert warehouse.unknown_invoices("2024-01").to_list() == ["GHOST"]
+
+
+def test_a_table_that_only_grows_takes_each_row_once(warehouse: BigQueryWarehouse) -> None:
+    grows(warehouse)
+    takes_decisions(warehouse)
+
+
+def test_a_table_that_was_dropped_is_filled_again(warehouse: BigQueryWarehouse) -> None:
+    warehouse.append("bookings", bookings(1, 2), after=0)
+    warehouse.client.delete_table(f"{warehouse.dataset}.bookings")
+    warehouse.append("bookings", bookings(1, 2), after=0)
+    assert warehouse.last_appended("bookings") == 2
+
+
+def test_rows_whose_answer_was_lost_are_added_once(warehouse: BigQueryWarehouse, server: BigQueryServer) -> None:
+    warehouse.append("bookings", bookings(1), after=0)
+    server.fail("upload", "drop")
+    warehouse.append("bookings", bookings(2), after=1)
+    assert warehouse.read_appended("bookings", "2024-03")["number"].to_list() == [1, 2]
+
+
+def test_rows_whose_load_job_failed_are_added_by_the_next(warehouse: BigQueryWarehouse) -> None:
+    warehouse.append("bookings", bookings(1), after=0)
+    table = warehouse.client.get_table(f"{warehouse.dataset}.bookings")
+    name = f"{table.dataset_id}-bookings-{table.created:%Y%m%d%H%M%S%f}-after-1-0"
+    config = bigquery.LoadJobConfig(source_format="PARQUET")
+    failed = warehouse.client.load_table_from_file(BytesIO(b"no rows"), table, job_id=name, job_config=config)
+    with pytest.raises(BadRequest):
+        failed.result()
+    warehouse.append("bookings", bookings(2), after=1)
+    assert warehouse.last_appended("bookings") == 2
+
+
+def added(month: str, numbers: list[int]) -> pl.DataFrame:
+    rows = transfers(month, ["1.00"] * len(numbers))
+    return rows.with_columns(transfer_id=pl.Series([f"A{number}" for number in numbers]))
+
+
+def test_added_rows_come_beside_those_that_are_there(warehouse: BigQueryWarehouse) -> None:
+    assert warehouse.rows_with("transfers", pl.Series(["A1"])).is_empty()
+    both = pl.concat([added("2024-01", [1, 2]), added("2024-02", [3])])
+    warehouse.add_rows("transfers", both)
+    warehouse.add_rows("transfers", added("2024-01", [4]))
+    months = warehouse.months()
+    assert {month: mark.split("-")[0] for month, mark in months["transfers"].items()} == {
+        "2024-01": "3",
+        "2024-02": "1",
+    }
+    assert months["matches"] == months["invoices"] == {}
+    assert warehouse.read_month("matches", "2024-01").is_empty(), "all raw tables are there"
+    assert_frame_equal(
+        warehouse.read_month("transfers", "2024-02").cast(both.schema), added("2024-02", [3]), check_row_order=False
+    )
+    found = warehouse.rows_with("transfers", pl.Series(["A3", "A4", "A9"]))
+    assert sorted(found["transfer_id"]) == ["A3", "A4"]
+
+
+def test_rows_are_added_all_or_none(warehouse: BigQueryWarehouse) -> None:
+    warehouse.add_rows("transfers", added("2024-01", [1]))
+    before = warehouse.months()
+    with pytest.raises(HeldError, match="raw_transfers holds transfer_id 'A1' already; nothing was added"):
+        warehouse.add_rows("transfers", pl.concat([added("2024-02", [1]), added("2024-03", [2])]))
+    assert warehouse.months() == before
+
+
+def test_no_rows_are_added_to_a_companys_own_table(warehouse: BigQueryWarehouse) -> None:
+    table = bigquery.Table(f"test-project.{warehouse.raw_dataset}.raw_transfers")
+    types = {"booked_on": "DATE", "amount": "NUMERIC"}
+    table.schema = [bigquery.SchemaField(name, types.get(name, "STRING")) for name in TABLES["transfers"].schema]
+    table.time_partitioning = bigquery.TimePartitioning("MONTH", "booked_on")
+    warehouse.client.create_table(table)
+    with pytest.raises(WarehouseError, match="was made by somebody else, and no rows are added"):
+        warehouse.add_rows("transfers", added("2024-01", [1]))
+
+
+def test_two_who_add_at_once_take_turns(warehouse: BigQueryWarehouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("matching_platform.warehouse.turns._LOOK_SECONDS", 0.05)
+    for name in RAW_TABLES:
+        warehouse.write_months(name, {})
+
+    def add(numbers: list[int]) -> bool:
+        try:
+            warehouse.add_rows("transfers", added("2024-01", numbers))
+        except HeldError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(3) as pool:
+        outcomes = list(pool.map(add, [[1, 2], [2, 3], [4, 5]]))
+    assert sorted(outcomes[:2]) == [False, True], "they share a row"
+    assert outcomes[2]
+    there = warehouse.read_month("transfers", "2024-01")["transfer_id"]
+    assert there.n_unique() == len(there) == 4
+
+
+def test_a_turn_whose_holder_was_killed_passes_on(
+    warehouse: BigQueryWarehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Record(warehouse.store, "turns/raw_transfers").append({"state": "begun", "what": "adding"})
+    monkeypatch.setattr("matching_platform.warehouse.turns.LOST_SECONDS", 0.0)
+    warehouse.add_rows("transfers", added("2024-01", [1]))
+    monkeypatch.setattr("matching_platform.warehouse.turns.LOST_SECONDS", 0.2)
+    monkeypatch.setattr("matching_platform.warehouse.turns._age", lambda _: 0.0)
+    monkeypatch.setattr("matching_platform.warehouse.turns._LOOK_SECONDS", 0.01)
+    Record(warehouse.store, "turns/raw_transfers").append({"state": "begun", "what": "adding"})
+    with pytest.raises(WarehouseError, match="waits for others"):
+        warehouse.add_rows("transfers", added("2024-01", [2]))
+
+
+def test_an_import_goes_into_bigquery(warehouse: BigQueryWarehouse) -> None:
+    intake = Intake(warehouse.store, warehouse)
+    text = "Booking date;Title;Amount;Currency\n2024-01-05;INV 1;-10,50;EUR\n2024-02-06;INV 2;3,00;EUR\n"
+    preview = intake.look("a.csv", text.encode())
+    assert intake.take(preview, "Ada").new == 2
+    again = intake.look("b.csv", (text + "\n").encode())
+    assert (again.new, again.known, again.problem) == (0, 2, None)
+    assert list(warehouse.months()["transfers"]) == ["2024-01", "2024-02"]

@@ -1,0 +1,1 @@
+"""The ways by which a company's own data comes in: bank statements and invoices."""

@@ -1,0 +1,87 @@
+"""Files that hold invoices as documents: XML itself, a PDF with an XML attached, and an archive of both."""
+
+import io
+import logging
+import zipfile
+from collections.abc import Iterator
+from typing import Final
+
+import polars as pl
+
+from matching_platform.intake.incoming import SKIPPED, IntakeError
+from matching_platform.intake.invoices.documents import Document, read_document
+from matching_platform.intake.sheets import ZIP
+
+PDF: Final = b"%PDF-"
+
+_FILES: Final = 10_000  # of an archive
+_FILE: Final = 32 * 2**20  # bytes of one, unpacked
+_ALL: Final = 512 * 2**20
+_ADVICE: Final = "ask for the invoice as UBL, CII, ZUGFeRD or Factur-X, or enter it in a table"
+
+# Of what it meets in a file it says more than people here need.
+logging.getLogger("factur-x").setLevel(logging.CRITICAL)
+logging.getLogger("pypdf").setLevel(logging.CRITICAL)
+
+
+def is_xml(content: bytes) -> bool:
+    """Whether this begins as XML does, in UTF-8 or UTF-16."""
+    return content[:200].replace(b"\x00", b"").lstrip(b"\xef\xbb\xbf\xff\xfe \t\r\n").startswith(b"<")
+
+
+def read_documents(source: str, content: bytes) -> tuple[list[Document], pl.DataFrame]:
+    """The invoices of a file, and what else it holds (schema SKIPPED); IntakeError where one cannot be read."""
+    if content.startswith(ZIP):
+        return _archive(source, content)
+    return [_document(source, content)], SKIPPED.to_frame()
+
+
+def _document(source: str, content: bytes) -> Document:
+    return read_document(source, _attached(source, content) if content.startswith(PDF) else content)
+
+
+def _attached(source: str, content: bytes) -> bytes:
+    from facturx import get_xml_from_pdf
+
+    try:
+        _, found = get_xml_from_pdf(io.BytesIO(content), check_xsd=False)
+    # What reads PDF fails in as many ways as there are damaged files.
+    except Exception as error:
+        raise IntakeError(source, f"is no PDF that can be read ({type(error).__name__})", _ADVICE) from error
+    if not found:
+        raise IntakeError(source, "is a PDF that carries no invoice as XML", _ADVICE)
+    return bytes(found)
+
+
+def _archive(source: str, content: bytes) -> tuple[list[Document], pl.DataFrame]:
+    documents, skipped = [], []
+    for name, data in _members(source, content):
+        if data.startswith(PDF) or is_xml(data):
+            documents.append(_document(f"{source}/{name}", data))
+        else:
+            skipped.append({"where": name, "text": "", "reason": "is neither XML nor PDF"})
+    if not documents:
+        raise IntakeError(source, "holds no invoice", "put UBL, CII or Factur-X files into it")
+    return documents, pl.DataFrame(skipped, schema=SKIPPED)
+
+
+def _members(source: str, content: bytes) -> Iterator[tuple[str, bytes]]:
+    """The files of an archive, of which none is larger than it says, and none is too large."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            members = [member for member in archive.infolist() if not member.is_dir()]
+            sizes = [member.file_size for member in members]
+            if len(members) > _FILES or max(sizes, default=0) > _FILE or sum(sizes) > _ALL:
+                raise IntakeError(source, "is too large when unpacked", "split it")
+            for member in members:
+                with archive.open(member) as file:
+                    yield member.filename, file.read(_FILE)
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError, ValueError) as error:
+        if isinstance(error, IntakeError):
+            raise
+        raise IntakeError(source, f"is no archive that can be read ({error})", "pack it again") from error
+    except Exception as error:
+        # What unpacks says what is damaged by errors of its own.
+        if type(error).__module__ not in ("zlib", "lzma", "_lzma", "bz2"):
+            raise
+        raise IntakeError(source, f"is a damaged archive ({error})", "pack it again") from error

@@ -1,0 +1,175 @@
+"""Tables as people export them, from a CSV file or a workbook: the row of headers is found, and all cells are text."""
+
+import csv
+import hashlib
+import io
+import zipfile
+from collections import Counter
+from dataclasses import dataclass
+from typing import Final
+
+import polars as pl
+
+from matching_platform.intake.incoming import IntakeError
+from matching_platform.intake.statements.encodings import text_of
+from matching_platform.matching.text import folded
+
+ZIP: Final = b"PK\x03\x04"
+OLE: Final = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
+# Holds each row's number in the file, counted from 1 as a spreadsheet does.
+ROW: Final = "\x00row"
+
+_DELIMITERS: Final = ";\t,|"
+_HEAD: Final = 200_000  # characters in which the delimiter shows
+_SEARCHED: Final = 60  # rows among which the headers are
+_WORDY: Final = 0.8  # share of a header row's cells that hold a letter
+_WIDE: Final = 0.7  # a header row has so large a share of the cells of the widest row
+_UNPACKED: Final = 512 * 2**20  # bytes of a workbook
+_LETTER: Final = r"\p{L}"
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A table below one row of headers: a text column for each, in their order, and ROW."""
+
+    source: str
+    format: str
+    frame: pl.DataFrame
+    notes: tuple[str, ...]
+
+    @property
+    def headers(self) -> tuple[str, ...]:
+        return tuple(name for name in self.frame.columns if name != ROW)
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the row of headers: files of one program share it."""
+        return hashlib.sha256("\x1f".join(folding(list(self.headers))).encode()).hexdigest()
+
+
+def is_workbook(content: bytes) -> bool:
+    """Whether this is an Excel file, of either kind."""
+    if content.startswith(OLE):
+        return True
+    return content.startswith(ZIP) and any(name.startswith("xl/") for name in _names(content))
+
+
+def read_sheet(source: str, content: bytes) -> Sheet:
+    """The table in a CSV file or a workbook; IntakeError where there is none."""
+    kind, grid, notes = _workbook(source, content) if is_workbook(content) else _csv(source, content)
+    texts = grid.select(_stripped(name) for name in grid.columns).with_row_index(ROW, offset=1)
+    at = _header_row(source, texts)
+    names = _unique(texts.drop(ROW).row(at))
+    body = texts.slice(at + 1)
+    body = body.rename(dict(zip(grid.columns, names, strict=True)))
+    used = [name for name in names if not name.startswith("column ") or body[name].null_count() < body.height]
+    body = body.select(*used, ROW).filter(~pl.all_horizontal(pl.col(used).is_null()))
+    if body.is_empty():
+        raise IntakeError(source, "holds no rows below its headers", "export it again with rows in it")
+    return Sheet(source, kind, body, notes)
+
+
+def folding(texts: list[str]) -> list[str]:
+    """Upper case without diacritics and punctuation, words apart by one space."""
+    words = folded(pl.col("text")).str.replace_all(r"[^\p{L}\p{N}]+", " ").str.strip_chars()
+    return pl.DataFrame({"text": texts}, schema={"text": pl.String}).select(words).to_series().to_list()
+
+
+def _stripped(name: str) -> pl.Expr:
+    text = pl.col(name).str.strip_chars().str.strip_chars("\ufeff\u00a0 ")
+    return pl.when(text != "").then(text).alias(name)
+
+
+def _csv(source: str, content: bytes) -> tuple[str, pl.DataFrame, tuple[str, ...]]:
+    text, notes = text_of(content)
+    if "\x00" in text:
+        raise IntakeError(source, "is neither text nor a format that is read here", "give it as CSV or Excel")
+    delimiter, width = _delimiter(source, text[:_HEAD])
+    try:
+        grid = pl.read_csv(
+            text.encode(),
+            separator=delimiter,
+            has_header=False,
+            schema={str(number): pl.String for number in range(width)},
+            missing_columns="insert",
+            encoding="utf8-lossy",
+        )
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+        told = (str(error).splitlines() or [type(error).__name__])[0]
+        raise IntakeError(source, f"is no table ({told})", "export it again as CSV, with text in quotes") from error
+    return "CSV", grid, notes
+
+
+def _delimiter(source: str, head: str) -> tuple[str, int]:
+    """What parts the cells, by how many lines it makes equally wide, and the cells of the widest line."""
+    found = []
+    for delimiter in _DELIMITERS:
+        try:
+            widths = [len(row) for row in csv.reader(io.StringIO(head, newline=""), delimiter=delimiter)]
+        except csv.Error:
+            continue
+        usual = Counter(width for width in widths if width > 1).most_common(1)
+        if usual:
+            (width, lines) = usual[0]
+            found.append((lines, width, delimiter, max(widths)))
+    if not found:
+        raise IntakeError(source, "is no table: nothing parts its lines", "export it as CSV with ';' or ','")
+    _, _, delimiter, widest = max(found)
+    return delimiter, widest
+
+
+def _workbook(source: str, content: bytes) -> tuple[str, pl.DataFrame, tuple[str, ...]]:
+    import fastexcel
+
+    if content.startswith(ZIP) and _unpacked(content) > _UNPACKED:
+        raise IntakeError(source, "is too large when unpacked", "split it")
+    try:
+        reader = fastexcel.read_excel(content)
+        for name in reader.sheet_names:
+            grid = reader.load_sheet(name, header_row=None, dtypes="string").to_polars()
+            if grid.height > 1 and grid.width > 1:
+                break
+        else:
+            raise IntakeError(source, "has no sheet with a table", "put the table on a sheet of its own")
+    # What reads workbooks panics on damaged ones, which is no Exception.
+    except (fastexcel.FastExcelError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+        told = (str(error).splitlines() or [type(error).__name__])[0]
+        raise IntakeError(source, f"is no workbook that can be read ({told})", "save it again as .xlsx") from error
+    left = [other for other in reader.sheet_names if other != name]
+    notes = (f"only the sheet '{name}' was read, of {1 + len(left)}",) if left else ()
+    grid.columns = [str(number) for number in range(grid.width)]
+    return "Excel", grid.cast(pl.String), notes
+
+
+def _names(content: bytes) -> list[str]:
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            return archive.namelist()
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError):
+        return []
+
+
+def _unpacked(content: bytes) -> int:
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        return sum(member.file_size for member in archive.infolist())
+
+
+def _header_row(source: str, texts: pl.DataFrame) -> int:
+    """The first wide row in which nearly every cell is a word."""
+    cells = texts.drop(ROW).head(_SEARCHED)
+    filled = cells.select(pl.sum_horizontal(pl.all().is_not_null())).to_series()
+    wordy = cells.select(pl.sum_horizontal(pl.all().str.contains(_LETTER).fill_null(False))).to_series()
+    widest = max(filled.to_list(), default=0)
+    fits = (filled >= max(2, _WIDE * widest)) & (wordy >= _WORDY * filled)
+    if not fits.any():
+        raise IntakeError(source, "has no row of headers", "export it with the names of its columns in the first row")
+    return int(fits.arg_true()[0])
+
+
+def _unique(cells: tuple[str | None, ...]) -> list[str]:
+    """The headers, each once: an empty one is called by its column's number, a repeated one gets a number behind it."""
+    names: list[str] = []
+    for number, cell in enumerate(cells, 1):
+        name = " ".join(cell.split()) if cell else f"column {number}"
+        names.append(name if name not in names else f"{name} ({number})")
+    return names

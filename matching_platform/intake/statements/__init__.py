@@ -1,0 +1,5 @@
+"""Bank statements: MT940, MT942, camt.052, camt.053 and camt.054 become rows of `transfers`."""
+
+from matching_platform.intake.statements.reading import booking_of, other_forms, read_statement
+
+__all__ = ["booking_of", "other_forms", "read_statement"]
