@@ -4,15 +4,16 @@ VENV := .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-# podman builds and runs; crun, its usual runtime, does not work everywhere, runc does. Prometheus tests its rules.
+# podman builds and runs; crun, its usual runtime, does not work everywhere, runc does. Prometheus tests its rules, and
+# Chromium the desk's pages.
 ENGINE := podman buildah runc conmon uidmap catatonit netavark aardvark-dns iptables skopeo docker-registry mmdebstrap \
-	debian-archive-keyring gpg prometheus prometheus-alertmanager
+	debian-archive-keyring gpg prometheus prometheus-alertmanager chromium fonts-dejavu-core postgresql
 
 # Threads that wait in a spin slow each other down where several processes share few cores.
 export OMP_WAIT_POLICY ?= PASSIVE
 export DAGSTER_HOME ?= $(CURDIR)/.dagster
 
-.PHONY: install engine demo test lint benchmark dev serve clean help
+.PHONY: install engine demo test lint benchmark dev serve desk clean help
 
 help:
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
@@ -26,7 +27,7 @@ $(INSTALLED): constraints.txt pyproject.toml setup.cfg
 	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
-engine: ## what tests with real containers and Prometheus need, from Debian; as root
+engine: ## what tests with containers, Prometheus, PostgreSQL and a browser need, from Debian; as root
 	@dpkg --status $(ENGINE) >/dev/null 2>&1 || { apt-get update --quiet && \
 	DEBIAN_FRONTEND=noninteractive apt-get install --quiet --yes --no-install-recommends $(ENGINE); }
 
@@ -54,6 +55,9 @@ dev: install ## the Dagster UI over the demo's instance
 
 serve: install ## the champion, on its stable port, until it is stopped
 	@$(BIN)/matching-platform serve
+
+desk: install ## the review desk, until it is stopped
+	@$(BIN)/matching-platform desk
 
 clean: ## removes the environment, the demo's data and the instance
 	rm -rf $(VENV) .dagster .demo .hypothesis .mypy_cache .ruff_cache .pytest_cache .import_linter_cache *.egg-info

@@ -16,6 +16,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from matching_platform.ledger.openapi import service as described
 from matching_platform.ledger.validation import LedgerError
 from matching_platform.ledger.wire import from_rows, proposal_rows
 from matching_platform.predictions.headers import ASKED, PURPOSE, PURPOSES, REQUEST_ID
@@ -25,7 +26,7 @@ from matching_platform.predictions.settings import received
 MODEL = "MATCHING_PLATFORM_MODEL"
 # The largest request; the rows of 64 MiB of JSON take about ten times that in memory.
 BODY_BYTES = 64 * 2**20
-PATHS = frozenset(("/match", "/model", "/healthz", "/livez", "/readyz", "/metrics"))
+PATHS = frozenset(("/match", "/model", "/openapi.json", "/healthz", "/livez", "/readyz", "/metrics"))
 
 
 class RequestError(ValueError):
@@ -81,6 +82,11 @@ async def model(_: Request) -> Response:
     return JSONResponse({**service.matcher.card, "version": service.version})
 
 
+async def description(_: Request) -> Response:
+    """The OpenAPI description of this service."""
+    return JSONResponse(described())
+
+
 class Asked:
     """A request on its way: when it came, what for, and what became of it."""
 
@@ -95,7 +101,13 @@ class Asked:
         return time.perf_counter() - self._began
 
 
-app = Starlette(routes=[Route("/match", match, methods=["POST"]), Route("/model", model)])
+app = Starlette(
+    routes=[
+        Route("/match", match, methods=["POST"]),
+        Route("/model", model),
+        Route("/openapi.json", description),
+    ]
+)
 
 
 @bentoml.asgi_app(app)

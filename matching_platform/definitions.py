@@ -8,6 +8,7 @@ import dagster as dg
 from matching_platform.defs import (
     automation,
     broken_promise,
+    decisions,
     drift,
     freshness,
     heartbeat,
@@ -30,6 +31,7 @@ from matching_platform.defs.common import PLATFORM
 
 ROOMS: Final = (
     raw,
+    decisions,
     tables,
     learning,
     searching,

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import dagster as dg
@@ -19,20 +20,28 @@ from rich.panel import Panel
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from matching_platform.access import Access, Role
+from matching_platform.access.listening import link_of
 from matching_platform.defs import gate, local
-from matching_platform.defs.common import MONTHS, PLATFORM, SOURCE
+from matching_platform.defs.common import MONTHS, NONE, PLATFORM, SOURCE
+from matching_platform.defs.decisions import DECISIONS, decided, made_on
 from matching_platform.defs.learning import sources
-from matching_platform.defs.raw import arrivals, recorded, watched
+from matching_platform.defs.raw import arrival, arrivals, recorded, watched
+from matching_platform.defs.tables import source_of_matches
+from matching_platform.desk import server
 from matching_platform.environment import NotConfiguredError, Platform
 from matching_platform.learning import examination, split, train_set
-from matching_platform.ledger.months import month_of
+from matching_platform.ledger.months import first_day, month_of, next_month
 from matching_platform.ledger.schema import RAW_TABLES
 from matching_platform.ledger.wire import to_rows
 from matching_platform.sample import company
+from matching_platform.store.record import whoami
 from matching_platform.store.registry import Promotion
 from matching_platform.warehouse.duck import DuckWarehouse
 
 TRANSFERS_A_MONTH: Final = 400
+# Who may do everything at the demo's desk; the password is chosen by whoever opens the link.
+DEMO_USER: Final = "admin"
 # One model in three months shows how they replace each other, without training all day.
 EVERY: Final = 3
 FIGURES: Final = {
@@ -99,6 +108,7 @@ def _make_company(platform: Platform, console: Console) -> None:
     settings = company.Settings(start=months[0], months=len(months), transfers_per_month=TRANSFERS_A_MONTH)
     with console.status("making a sample company"):
         company.write(platform.home / "sample", settings)
+        _leave_to_people(platform.home / "sample" / "matches.parquet", months[-1])
         unfinished = platform.home / "unfinished.duckdb"
         unfinished.unlink(missing_ok=True)
         DuckWarehouse(unfinished).load_folder(platform.home / "sample")
@@ -106,16 +116,30 @@ def _make_company(platform: Platform, console: Console) -> None:
     console.print(f"A sample company, {months[0]} to {months[-1]}, is in {warehouse}.")
 
 
+def _leave_to_people(matches: Path, newest: str) -> None:
+    """Tags that come after the newest month are not known yet: the desk has something to decide."""
+    known = pl.read_parquet(matches).filter(pl.col("tagged_on") < first_day(next_month(newest)))
+    unfinished = matches.with_suffix(".unfinished")
+    known.write_parquet(unfinished)
+    unfinished.replace(matches)
+
+
 def _report_arrivals(platform: Platform, instance: dg.DagsterInstance) -> None:
-    """What the sensor `raw_months` does when a daemon runs."""
+    """What the sensors `raw_months` and `new_decisions` do when a daemon runs."""
     for event in arrivals(recorded(instance), watched(platform)[0]):
         instance.report_runless_asset_event(event)
+    known = recorded(instance, [DECISIONS])[DECISIONS]
+    for month, mark in decided(platform).items():
+        if known.get(month) != mark:
+            instance.report_runless_asset_event(arrival(DECISIONS, month, mark))
 
 
 def _stages(platform: Platform, instance: dg.DagsterInstance) -> Iterator[Stage]:
     """What is not up to date, stage by stage: each is planned on what the one before has made."""
     if months := _stale_months(platform):
-        yield Stage("reading and labelling months", dict.fromkeys((*RAW_TABLES, "labelled_pairs"), months))
+        plan = dict.fromkeys((*RAW_TABLES, "labelled_pairs"), months)
+        changed = [month for month in decided(platform) if month in months]
+        yield Stage("reading and labelling months", {**plan, **({DECISIONS: changed} if changed else {})})
     if split.current(platform.store) is None:
         yield Stage("freezing the test", {"test_split": []})
     months = platform.catalog.months("labelled_pairs")
@@ -155,13 +179,16 @@ def _waits(platform: Platform, instance: dg.DagsterInstance) -> bool:
 def _stale_months(platform: Platform) -> list[str]:
     """The months whose raw rows, or whose tables, are not those that were read and labelled last."""
     found, _ = watched(platform)
+    found = {**found, DECISIONS: decided(platform)}
     return [month for month in found["transfers"] if not _is_labelled(platform, month, found)]
 
 
 def _is_labelled(platform: Platform, month: str, found: Mapping[str, Mapping[str, str]]) -> bool:
-    current = {name: platform.catalog.get(name, month) for name in (*RAW_TABLES, "labelled_pairs")}
-    made_of = {name: one.metadata.get(SOURCE) if one else None for name, one in current.items()}
-    if any(made_of[name] != found[name].get(month) for name in RAW_TABLES):
+    current = {name: platform.catalog.get(name, month) for name in (*RAW_TABLES, DECISIONS, "labelled_pairs")}
+    made_of = {name: one.metadata.get(SOURCE) if one else NONE for name, one in current.items()}
+    expected = {name: found[name].get(month, NONE) for name in (*RAW_TABLES, DECISIONS)}
+    expected["matches"] = source_of_matches(expected["matches"], made_on(platform, month))
+    if current["matches"] is None or any(made_of[name] != mark for name, mark in expected.items()):
         return False
     return made_of["labelled_pairs"] == sources(platform, month)
 
@@ -268,9 +295,31 @@ def _summary(platform: Platform, instance: dg.DagsterInstance, console: Console,
     _ask(platform, console)
     report = platform.store.fetch(champion.evaluation) / examination.REPORT
     console.print(f"\nThe report: [link={report.resolve().as_uri()}]{report}[/link]", soft_wrap=True)
+    _open_desk(platform, console)
     console.print("Next: [bold]make dev[/] shows every run and asset in the Dagster UI;", highlight=False)
     console.print("      [bold]matching-platform models history[/] tells who became champion and why;")
     console.print(f"      [bold]make demo[/] again finds everything up to date. This took {seconds:.0f} s.")
+
+
+def _open_desk(platform: Platform, console: Console) -> None:
+    """Starts the desk, and says where it is; whoever comes first gets a link to choose a password by."""
+    try:
+        server.start(platform)
+    except server.DeskError as error:
+        console.print(f"[yellow]The desk is not open[/]: {error}", highlight=False)
+        return
+    console.print(f"The review desk: [bold]{server.address(platform)}[/]", highlight=False)
+    access = Access(platform.database, platform.settings.desk)
+    if any(user.has_password for user in access.users()):
+        return
+    known = {user.name for user in access.users()}
+    key = access.renew(DEMO_USER, whoami()) if DEMO_USER in known else access.invite(DEMO_USER, Role.ADMIN, whoami())
+    console.print(
+        f"  as [bold]{DEMO_USER}[/], once you have chosen a password (the link is good once, for a day):\n"
+        f"  {link_of(platform.settings.desk, key)}",
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 def _tell_refused(platform: Platform, console: Console, champion: Promotion) -> None:

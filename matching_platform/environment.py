@@ -36,6 +36,7 @@ from matching_platform.monitoring.notify import (
 )
 from matching_platform.predictions.settings import FOLDER as PREDICTIONS
 from matching_platform.predictions.settings import PredictionSettings, passed_on
+from matching_platform.review.settings import DeskSettings
 from matching_platform.store.catalog import Catalog
 from matching_platform.store.files import Files
 from matching_platform.store.record import FOLDER as RECORDS
@@ -47,6 +48,8 @@ from matching_platform.warehouse.duck import DuckWarehouse
 from matching_platform.warehouse.warehouse import Warehouse
 
 if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
     from matching_platform.delivery.images.distribution import Repository
 
 _T = TypeVar("_T")
@@ -154,6 +157,7 @@ class Settings(BaseSettings):
     rollout: Steps = Steps()
     drift: DriftLimits = DriftLimits()
     predictions: PredictionSettings = PredictionSettings()
+    desk: DeskSettings = DeskSettings()
     ui: str | None = Field(default=None, description="The address of Dagster's pages, for links in messages")
     mail: Mail | None = Field(default=None, description="Who is told by e-mail, and how")
     slack_webhook: SecretStr | None = Field(default=None, description="Where people are told; without it, the log is")
@@ -289,6 +293,14 @@ class Platform:
     def predictions(self) -> Files:
         """Where the log of what was asked and answered lies, see `predictions.reading`."""
         return Files(self.store.files.path(PREDICTIONS))
+
+    @cached_property
+    def database(self) -> "Engine":
+        """The desk's database: who may use it, and what was decided there."""
+        # Imported here: what serves models does not pay for it.
+        from matching_platform.database import connect
+
+        return connect(self.settings.desk.database or f"sqlite:///{self.home / 'desk.sqlite'}")
 
     @cached_property
     def builder(self) -> Builder | None:

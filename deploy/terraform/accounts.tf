@@ -5,6 +5,7 @@ locals {
     dagster  = "Dagster's daemon and web server"
     service  = "The matching service: it adds to its log, and reads what it may book"
     examined = "The matching service in staging; it has no rights at all"
+    desk     = "The review desk: it reads what was proposed, and adds decisions, bookings and imports"
     builds   = "Cloud Build, where it makes the service's image"
     code     = "What pushes the pipeline's image from main"
     nodes    = "The cluster's nodes"
@@ -16,12 +17,15 @@ locals {
     "dagster/dagster-control"              = "dagster"
     "matching-staging/matching-service"    = "examined"
     "matching-production/matching-service" = "service"
+    "desk-${var.environment}/desk"         = "desk"
   }
 
   project_roles = {
     "runs asks BigQuery" = { account = "runs", role = "roles/bigquery.user" }
     "runs reads results" = { account = "runs", role = "roles/bigquery.readSessionUser" }
     "runs starts builds" = { account = "runs", role = "roles/cloudbuild.builds.editor" }
+    "desk asks BigQuery" = { account = "desk", role = "roles/bigquery.user" }
+    "desk reads results" = { account = "desk", role = "roles/bigquery.readSessionUser" }
     "builds writes logs" = { account = "builds", role = "roles/logging.logWriter" }
     "code writes logs"   = { account = "code", role = "roles/logging.logWriter" }
     "nodes are nodes"    = { account = "nodes", role = "roles/container.defaultNodeServiceAccount" }
@@ -38,6 +42,10 @@ locals {
     "service says how it stands"     = { account = "service", bucket = google_storage_bucket.store.name, role = "roles/storage.objectUser", folder = "store/predictions/servers/" }
     "service reads what it may book" = { account = "service", bucket = google_storage_bucket.store.name, role = "roles/storage.objectViewer", folder = "store/records/unattended/" }
     "service finds both"             = { account = "service", bucket = google_storage_bucket.store.name, role = "roles/storage.legacyBucketReader", folder = null }
+    "desk reads what was proposed"   = { account = "desk", bucket = google_storage_bucket.store.name, role = "roles/storage.objectViewer", folder = "store/" }
+    "desk records what came in"      = { account = "desk", bucket = google_storage_bucket.store.name, role = "roles/storage.objectCreator", folder = "store/records/imports/" }
+    "desk takes its turn"            = { account = "desk", bucket = google_storage_bucket.store.name, role = "roles/storage.objectCreator", folder = "store/records/turns/" }
+    "desk finds them"                = { account = "desk", bucket = google_storage_bucket.store.name, role = "roles/storage.legacyBucketReader", folder = null }
     # Archives and logs of builds; versions and records are nothing to them.
     "builds takes and tells" = { account = "builds", bucket = google_storage_bucket.store.name, role = "roles/storage.objectUser", folder = "builds/" }
     "builds finds its log"   = { account = "builds", bucket = google_storage_bucket.store.name, role = "roles/storage.legacyBucketReader", folder = null }
@@ -120,12 +128,29 @@ resource "google_bigquery_dataset_iam_member" "edits" {
   member     = google_service_account.of["runs"].member
 }
 
+# Decisions and bookings are added to what was made; keys lie in the scratch dataset meanwhile.
+resource "google_bigquery_dataset_iam_member" "desk_edits" {
+  for_each = { made = google_bigquery_dataset.made.dataset_id, scratch = google_bigquery_dataset.scratch.dataset_id }
+
+  dataset_id = each.value
+  role       = "roles/bigquery.dataEditor"
+  member     = google_service_account.of["desk"].member
+}
+
 # In another project, whoever owns the raw dataset must be the one who applies this.
 resource "google_bigquery_dataset_iam_member" "reads_raw_tables" {
   project    = local.raw_project
   dataset_id = local.raw_dataset
   role       = "roles/bigquery.dataViewer"
   member     = google_service_account.of["runs"].member
+}
+
+# Files are taken at the desk only where whoever owns the raw dataset grants roles/bigquery.dataEditor there instead.
+resource "google_bigquery_dataset_iam_member" "desk_reads_raw_tables" {
+  project    = local.raw_project
+  dataset_id = local.raw_dataset
+  role       = "roles/bigquery.dataViewer"
+  member     = google_service_account.of["desk"].member
 }
 
 resource "google_pubsub_subscription_iam_member" "takes_requests" {

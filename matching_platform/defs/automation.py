@@ -31,6 +31,18 @@ def every_month_ignoring(*assets: str) -> dg.AutomationCondition:
     )
 
 
+def every_month_without(*assets: str) -> dg.AutomationCondition:
+    """`EVERY_MONTH`, also where `assets` have nothing of the month."""
+    those = dg.AssetSelection.assets(*assets)
+    return EVERY_MONTH.replace(Condition.any_deps_missing(), Condition.any_deps_missing().ignore(those))
+
+
+def every_month_with_any(*assets: str) -> dg.AutomationCondition:
+    """`EVERY_MONTH` in which one of `assets` at least has something."""
+    some = Condition.any_deps_match(~Condition.missing()).allow(dg.AssetSelection.assets(*assets))
+    return every_month_without(*assets) & some
+
+
 MADE: Final = dg.AssetSelection.all() - dg.AssetSelection.groups("raw")
 LEARNING: Final = dg.AssetSelection.assets("train_set", "model", "evaluation_report")
 

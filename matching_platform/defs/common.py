@@ -31,6 +31,8 @@ MONTH_BY_MONTH: Final = dg.BackfillPolicy.multi_run(max_partitions_per_run=1)
 
 # The metadata that says what a month was made of, so that one can tell whether it is up to date.
 SOURCE: Final = "source"
+# The source where a table has no row of the month.
+NONE: Final = "none"
 
 PlatformParam = dg.ResourceParam[Platform]
 

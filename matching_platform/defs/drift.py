@@ -17,7 +17,6 @@ from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 from matching_platform.defs.automation import EVERY_MONTH, learn_job
 from matching_platform.defs.common import MANY_MONTHS, MONTHS, SOURCE, Made, PlatformParam, keep, link, materialized
 from matching_platform.defs.pods import op_tags
-from matching_platform.defs.proposals import OWN_THRESHOLD, made_in_advance
 from matching_platform.defs.searching import outcome
 from matching_platform.environment import Platform
 from matching_platform.learning import examination, train_set
@@ -28,6 +27,7 @@ from matching_platform.monitoring.drift.description import COUNTS as COUNTED
 from matching_platform.monitoring.drift.judgement import REFERENCE_MONTHS
 from matching_platform.monitoring.drift.report import DriftReport, drift, read
 from matching_platform.monitoring.notify import Message
+from matching_platform.review.proposed import OWN_THRESHOLD, made_in_advance
 from matching_platform.store.versions import Version
 
 KIND: Final = "drift_reports"
@@ -128,7 +128,7 @@ class Descriptions:
 
     def _confidences(self, month: str) -> pl.DataFrame:
         """A freeze is no drift: decisions count as the model made them, where that is known."""
-        proposed = made_in_advance(self.platform, month)
+        proposed = made_in_advance(self.platform.catalog, month)
         if proposed is None:
             return pl.DataFrame(schema=COUNTED)
         rows, own = self.platform.store.read_frame(proposed.version), proposed.metadata.get(OWN_THRESHOLD)

@@ -36,6 +36,10 @@ DAYS: Final = {
     "evaluation_report": 14,
     "realised_quality": 15,
 }
+# Nobody has to decide anything at the desk.
+NEVER_DUE: Final = frozenset(("raw_decisions", "decisions"))
+# Where people tag at the desk, the finance system may have nothing to export.
+INSTEAD: Final = {"raw_matches": "raw_decisions"}
 _LAST_DAY: Final = 15
 HOUR: Final = 6  # UTC
 
@@ -85,8 +89,10 @@ def policy(asset: str) -> dg.FreshnessPolicy:
 
 
 def with_deadline(spec: dg.AssetSpec, now: datetime) -> dg.AssetSpec:
-    """`spec` with its policy, where it is monthly; where its months have ended, nothing new is due."""
+    """`spec` with its policy, where it is monthly and due; where its months have ended, nothing new is due."""
     months = spec.partitions_def
+    if spec.key.to_user_string() in NEVER_DUE:
+        return spec
     if not isinstance(months, dg.MonthlyPartitionsDefinition) or (months.end and _month(months.end) < _month(now)):
         return spec
     return spec.replace_attributes(freshness_policy=policy(spec.key.to_user_string()))
@@ -131,7 +137,13 @@ def late_months(context: dg.SensorEvaluationContext, platform: PlatformParam) ->
 
 
 def _came(instance: dg.DagsterInstance, key: dg.AssetKey, month: str) -> datetime | None:
-    """When a month of an asset was made last; None where it never was."""
+    """When a month of an asset, or of what does in its place, was made last; None where it never was."""
+    asset = key.to_user_string()
+    names = (asset, INSTEAD[asset]) if asset in INSTEAD else (asset,)
+    return max((made for name in names if (made := _made(instance, dg.AssetKey(name), month))), default=None)
+
+
+def _made(instance: dg.DagsterInstance, key: dg.AssetKey, month: str) -> datetime | None:
     wanted = dg.AssetRecordsFilter(asset_key=key, asset_partitions=[month])
     records = instance.fetch_materializations(wanted, limit=1).records
     return datetime.fromtimestamp(records[0].timestamp, UTC) if records else None

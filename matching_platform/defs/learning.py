@@ -13,7 +13,7 @@ import polars as pl
 from pydantic import Field
 
 from matching_platform.defs import gate
-from matching_platform.defs.automation import EVERY_MONTH, NEWEST_MODEL, NEWEST_MONTH
+from matching_platform.defs.automation import NEWEST_MODEL, NEWEST_MONTH, every_month_without
 from matching_platform.defs.common import (
     MANY_MONTHS,
     MONTH_BY_MONTH,
@@ -29,6 +29,7 @@ from matching_platform.defs.common import (
     materialized,
     table,
 )
+from matching_platform.defs.decisions import DECISIONS, frame_of, made_on
 from matching_platform.defs.pods import GPU_POOL, goes_on_elsewhere, op_tags, preempted
 from matching_platform.defs.searching import ASKED_FOR, TRAINING, outcome, search_once, settings_for
 from matching_platform.environment import Platform
@@ -59,6 +60,7 @@ from matching_platform.learning.training import TrainingSettings, train
 from matching_platform.ledger.reading import Ledger
 from matching_platform.ledger.schema import RAW_TABLES
 from matching_platform.matching.matcher import Matcher
+from matching_platform.review.tags import against_proposals
 from matching_platform.store import checkpoints
 from matching_platform.store.record import Record
 from matching_platform.store.registry import MODELS
@@ -71,14 +73,15 @@ _FIRST_MONTHS: Final = MONTHS.get_partition_keys()[: SETTINGS.split_months]
 
 @dg.asset(
     description="A row is a pair of a tagged transfer and a candidate invoice, with what was known then and the label.",
-    deps=["invoices", "transfers", "matches"],
+    # What people decided is in the matches; whether that was a correction is not.
+    deps=["invoices", "transfers", "matches", DECISIONS],
     partitions_def=MONTHS,
     backfill_policy=MANY_MONTHS,
-    automation_condition=EVERY_MONTH,
+    automation_condition=every_month_without(DECISIONS),
     group_name="learning",
     kinds={"polars", "parquet"},
     op_tags=op_tags("labelled_pairs"),
-    code_version="2",
+    code_version="3",
 )
 def labelled_pairs(context: dg.AssetExecutionContext, platform: PlatformParam) -> dg.MaterializeResult:
     months = sorted(context.partition_keys)
@@ -86,12 +89,16 @@ def labelled_pairs(context: dg.AssetExecutionContext, platform: PlatformParam) -
     made = {}
     for month in months:
         warehouse = charged(context, platform)
-        pairs = label_month(ledger, month, platform.candidates(warehouse))
+        judged = against_proposals(frame_of(platform, made_on(platform, month)), ledger.matches)
+        corrected = judged.filter("corrected")["transfer_id"]
+        pairs = label_month(ledger, month, platform.candidates(warehouse), corrected)
         metadata = {
             "dagster/partition_row_count": pairs.height,
             "rows": pairs.height,
             "transfers": pairs["transfer_id"].n_unique(),
             SOURCE: sources(platform, month),
+            "corrections": len(corrected),
+            "confirmations": judged.height - len(corrected),
             "right pairs": int(pairs.filter(pl.col("invoice_id").is_not_null())["label"].sum()),
         }
         version = platform.store.put_frame(LABELLED_PAIRS, pairs)
@@ -158,9 +165,11 @@ def test_split(
 def train_set(context: dg.AssetExecutionContext, platform: PlatformParam) -> dg.MaterializeResult:
     month, store = context.partition_key, platform.store
     frozen = _frozen(platform)
-    in_force = platform.in_force(month)
-    if LABELLED_PAIRS not in in_force.get(month, {}):
+    in_force, labelled = platform.in_force(month), platform.catalog.get(LABELLED_PAIRS, month)
+    if labelled is None:
         raise dg.Failure(f"{month} has no labelled pairs: materialize labelled_pairs for it first")
+    if not labelled.metadata["rows"]:
+        raise dg.Failure(f"nobody has tagged a transfer of {month}: there is nothing to learn from it yet")
     whole = ledger_of(store, in_force)
     withheld = withhold(whole, frozen, month)
     made = TrainSet(month, in_force, frozen.version, store.put_frame(WITHHELD_KIND, withheld))
@@ -309,14 +318,17 @@ def evaluation_report(context: dg.AssetExecutionContext, platform: PlatformParam
 
 
 def sources(platform: Platform, month: str) -> str:
-    """What the labelled pairs of a month are made of: the names of the month's tables."""
-    return " ".join(platform.current(name, month).name for name in RAW_TABLES)
+    """What the labelled pairs of a month are made of: the names of the month's tables, and of what people decided."""
+    decided = made_on(platform, month)
+    made_of = [*(platform.current(name, month) for name in RAW_TABLES), *([decided.version] if decided else [])]
+    return " ".join(version.name for version in made_of)
 
 
 def _freeze(platform: Platform, who: str, because: str | None) -> FrozenTest:
-    months = platform.catalog.months(LABELLED_PAIRS)[: platform.settings.split_months]
+    labelled = platform.catalog.latest(LABELLED_PAIRS)
+    months = [month for month, one in labelled.items() if one.metadata["rows"]][: platform.settings.split_months]
     if not months:
-        raise dg.Failure("no month is labelled yet: materialize labelled_pairs first")
+        raise dg.Failure("no month is labelled yet: tag some transfers, and materialize labelled_pairs")
     ledger = platform.ledger(months[-1])
     return split.freeze(platform.store, ledger, months, actor=who, remake_because=because)
 
@@ -336,14 +348,15 @@ def _lessons(platform: Platform, made: TrainSet, *columns: str) -> list[pl.DataF
 
 
 def _sizes(platform: Platform, made: TrainSet) -> pl.DataFrame:
-    """month, rows of each table, and `tagged`, the transfers with a tag, of the labelled months."""
+    """month, rows of each table, and `tagged`, the transfers with a tag, of the months in which something is tagged."""
     rows = []
     for month in made.labelled:
         tables = {name: platform.store.open_frame(made.months[month][name]) for name in RAW_TABLES}
         tagged = tables["matches"].select(pl.col("transfer_id").n_unique())
         counts = pl.collect_all([*(table.select(pl.len()) for table in tables.values()), tagged])
         rows.append([month, *(count.item() for count in counts)])
-    return pl.DataFrame(rows, schema=["month", *RAW_TABLES, "tagged"], orient="row")
+    sizes = pl.DataFrame(rows, schema=["month", *RAW_TABLES, "tagged"], orient="row")
+    return sizes.filter(pl.col("tagged") > 0)
 
 
 def _asked(config: ModelConfig) -> dict[str, Any]:

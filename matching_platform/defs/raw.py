@@ -90,15 +90,20 @@ def arrivals(known: Fingerprints, found: Fingerprints) -> Iterable[dg.AssetMater
         for month in sorted((before.keys() | now.keys()) & configured):
             fingerprint = now.get(month, _GONE)
             if before.get(month, _GONE) != fingerprint:
-                yield dg.AssetMaterialization(
-                    raw_name(name),
-                    partition=month,
-                    metadata={"rows": int(fingerprint.partition("-")[0]), "fingerprint": fingerprint},
-                    tags={DATA_VERSION: fingerprint},
-                )
+                yield arrival(name, month, fingerprint)
 
 
-def recorded(instance: dg.DagsterInstance) -> dict[str, dict[str, str]]:
+def arrival(name: str, month: str, fingerprint: str) -> dg.AssetMaterialization:
+    """The event that a month of a raw table has come, with its rows of that fingerprint."""
+    return dg.AssetMaterialization(
+        raw_name(name),
+        partition=month,
+        metadata={"rows": int(fingerprint.partition("-")[0]), "fingerprint": fingerprint},
+        tags={DATA_VERSION: fingerprint},
+    )
+
+
+def recorded(instance: dg.DagsterInstance, names: Iterable[str] = RAW_TABLES) -> dict[str, dict[str, str]]:
     """The fingerprints that Dagster has recorded: what is known where a cursor is not, so that nothing comes twice."""
     storage = instance.event_log_storage
     events = dg.DagsterEventType.ASSET_MATERIALIZATION
@@ -109,7 +114,7 @@ def recorded(instance: dg.DagsterInstance) -> dict[str, dict[str, str]]:
                 dg.AssetKey(raw_name(name)), events, [DATA_VERSION]
             ).items()
         }
-        for name in RAW_TABLES
+        for name in names
     }
 
 

@@ -12,20 +12,16 @@ from matching_platform.defs.automation import EVERY_MONTH
 from matching_platform.defs.broken_promise import ASSET, BOOKINGS, PROPOSED_BY, Found, evidence, grow_careful
 from matching_platform.defs.common import MANY_MONTHS, MONTHS, Made, PlatformParam, keep, materialized, table
 from matching_platform.defs.pods import op_tags
-from matching_platform.defs.proposals import TRAINED_UNTIL, minor
 from matching_platform.environment import Platform
 from matching_platform.ledger.money import to_decimal
 from matching_platform.ledger.schema import PROPOSALS
-from matching_platform.monitoring.promise import interval
-from matching_platform.monitoring.realised import Realised
+from matching_platform.monitoring.realised import Realised, tagged_alike
 from matching_platform.monitoring.realised import realised_quality as realised
+from matching_platform.review.proposed import in_advance, minor
 from matching_platform.store.versions import FRAME, Version
 
 KEPT: Final = "promise_kept"
 TAGGED: Final = "bookings_tagged"
-
-# People who tag what they are shown, and what is booked less than this part as often, judge no bookings.
-_AS_OFTEN: Final = 0.5
 # Shown by name in the UI, under these titles.
 _TABLES: Final = {"by_kind": "by kind", "by_payer": "worst payers", "by_currency": "by currency"}
 _SENTENCES: Final = {
@@ -78,7 +74,7 @@ def proposed_in_advance(platform: Platform, month: str) -> pl.DataFrame:
     What was once booked unattended stays booked, by the model that did it, whatever was proposed afterwards; of the rest
     the last word counts.
     """
-    history = [one for one in platform.catalog.history("proposals", month) if one.metadata[TRAINED_UNTIL] < month]
+    history = [one for one in platform.catalog.history("proposals", month) if in_advance(one, month)]
     frames = [
         minor(platform.store.read_frame(one.version)).with_columns(
             model=pl.lit(one.metadata.get("model", "unknown")), turn=turn
@@ -119,15 +115,15 @@ def _promise_kept(found: Sequence[Found]) -> dg.AssetCheckResult:
 
 def _bookings_tagged(judged: Collection[Realised]) -> dg.AssetCheckResult:
     names = ("transfers", "tagged", "bookings", "bookings_tagged")
-    transfers, tagged, bookings, booked = (sum(told.counts[name] for told in judged) for name in names)
-    shown = transfers - bookings
-    others = (tagged - booked) / shown if shown else 0.0
-    # Beyond what chance explains where there are few.
-    passed = interval(booked, bookings)[1] >= _AS_OFTEN * others
+    counts = {name: sum(told.counts[name] for told in judged) for name in names}
+    bookings, booked = counts["bookings"], counts["bookings_tagged"]
     told = (
-        f"{booked} of {bookings} unattended bookings are tagged, and {tagged - booked} of the other {shown} transfers"
+        f"{booked} of {bookings} unattended bookings are tagged, and {counts['tagged'] - booked} of the other "
+        f"{counts['transfers'] - bookings} transfers"
     )
-    return _advice(TAGGED, passed, told if passed else f"{told}: nobody learns whether the promise is kept")
+    advice = "so that people pick what they judge, and all others count as right: let them confirm some by chance"
+    passed = tagged_alike(counts)
+    return _advice(TAGGED, passed, told if passed else f"{told}, {advice}")
 
 
 def _advice(check: str, passed: bool, told: str) -> dg.AssetCheckResult:

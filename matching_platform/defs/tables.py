@@ -1,14 +1,15 @@
 """The validated tables, month by month: a bad month is refused as a whole and quarantined, never half taken."""
 
-from typing import Final
+from typing import Any, Final
 
 import dagster as dg
 import polars as pl
 
-from matching_platform.defs.automation import EVERY_MONTH
+from matching_platform.defs.automation import EVERY_MONTH, every_month_with_any
 from matching_platform.defs.common import (
     MONTH_BY_MONTH,
     MONTHS,
+    NONE,
     SOURCE,
     Made,
     PlatformParam,
@@ -17,30 +18,33 @@ from matching_platform.defs.common import (
     materialized,
     table,
 )
+from matching_platform.defs.decisions import DECISIONS, frame_of, made_on
 from matching_platform.defs.pods import op_tags
+from matching_platform.defs.refusal import refused
 from matching_platform.environment import Platform
 from matching_platform.ledger.months import month_of
-from matching_platform.ledger.schema import RAW_TABLES, TABLES
+from matching_platform.ledger.schema import TABLES
 from matching_platform.ledger.validation import ROW, LedgerError, check_references, validate
+from matching_platform.review.tags import tags
+from matching_platform.store.catalog import Current
 from matching_platform.warehouse.tables import raw_name
 from matching_platform.warehouse.warehouse import Warehouse
 
-QUARANTINE: Final = "quarantine"
+MATCHES: Final = "matches"
+# Metadata: how many rows the finance system tagged.
+BY_FINANCE: Final = "tagged by finance"
 
 _ROWS: Final = {
     "invoices": "A row is a valid invoice or credit note issued in the month, its amount in minor units.",
     "transfers": "A row is a valid bank transfer booked in the month, its amount in minor units.",
-    "matches": "A row is a tag on a transfer booked in the month: an invoice it settles, or none.",
 }
-# A match is judged by the transfers of its month; its invoices may be of any month, so it only waits for this one's.
-_BESIDE: Final = {"invoices": [], "transfers": [], "matches": ["invoices", "transfers"]}
 
 
 def _table(name: str) -> dg.AssetsDefinition:
     @dg.asset(
         name=name,
         description=_ROWS[name],
-        deps=[raw_name(name), *_BESIDE[name]],
+        deps=[raw_name(name)],
         partitions_def=MONTHS,
         backfill_policy=MONTH_BY_MONTH,
         automation_condition=EVERY_MONTH,
@@ -51,24 +55,83 @@ def _table(name: str) -> dg.AssetsDefinition:
     )
     def build(context: dg.AssetExecutionContext, platform: PlatformParam) -> dg.MaterializeResult:
         month, warehouse = context.partition_key, charged(context, platform)
-        mark = warehouse.months().get(name, {}).get(month, "none")
-        raw = warehouse.read_month(name, month)
-        try:
-            frame = accepted(platform, warehouse, name, month, raw)
-        except LedgerError as error:
-            raise _refused(platform, name, month, raw, error) from error
-        version = platform.store.put_frame(name, frame)
-        warehouse.publish(name, month, _dated(platform, name, month, frame))
-        metadata = {
-            "dagster/partition_row_count": frame.height,
-            "rows": frame.height,
-            SOURCE: mark,
-            "first rows": table(frame, 5),
-        }
-        kept = keep(platform, name, month, Made(version, metadata))
-        return materialized(context, platform, kept.costing(warehouse.costs()))
+        mark = warehouse.months().get(name, {}).get(month, NONE)
+        frame = _accepted(platform, warehouse, name, month, warehouse.read_month(name, month))
+        return _made(context, platform, warehouse, name, frame, {SOURCE: mark})
 
     return build
+
+
+@dg.asset(
+    description="A row is a tag on a transfer booked in the month: an invoice it settles, or none. What people decided at "
+    "the desk stands in place of what the finance system says, unless that is newer.",
+    # A match is judged by the transfers of its month; its invoices may be of any month, so it only waits for this one's.
+    deps=[raw_name(MATCHES), DECISIONS, "invoices", "transfers"],
+    partitions_def=MONTHS,
+    backfill_policy=MONTH_BY_MONTH,
+    # Where people tag only at the desk, or only elsewhere, the other never comes.
+    automation_condition=every_month_with_any(raw_name(MATCHES), DECISIONS),
+    group_name="tables",
+    kinds={"polars", "parquet"},
+    op_tags=op_tags(MATCHES),
+    code_version="2",
+)
+def matches(context: dg.AssetExecutionContext, platform: PlatformParam) -> dg.MaterializeResult:
+    month, warehouse = context.partition_key, charged(context, platform)
+    mark, decided = warehouse.months().get(MATCHES, {}).get(month, NONE), made_on(platform, month)
+    if mark == NONE and not _was_tagged(platform, month):
+        by_finance = pl.DataFrame(schema=TABLES[MATCHES].schema)
+    else:
+        by_finance = _accepted(platform, warehouse, MATCHES, month, warehouse.read_month(MATCHES, month))
+    transfers = platform.read("transfers", month).select("transfer_id")
+    known = frame_of(platform, decided).join(transfers, on="transfer_id", how="semi", maintain_order="left")
+    frame = tags(by_finance, known).sort(pl.all())
+    metadata = {
+        SOURCE: source_of_matches(mark, decided),
+        BY_FINANCE: by_finance.height,
+        "transfers decided on": known["transfer_id"].n_unique(),
+    }
+    return _made(context, platform, warehouse, MATCHES, frame, metadata)
+
+
+def source_of_matches(mark: str, decided: Current | None) -> str:
+    """What the matches of a month are made of: the finance system's tags of that fingerprint, and what people decided."""
+    return f"{mark} {decided.version.name}" if decided else mark
+
+
+def _was_tagged(platform: Platform, month: str) -> bool:
+    """Whether the finance system had tagged something of the month; it does not take all of that away."""
+    before = platform.catalog.get(MATCHES, month)
+    return bool(before and before.metadata.get(BY_FINANCE, before.metadata.get("rows")))
+
+
+def _made(
+    context: dg.AssetExecutionContext,
+    platform: Platform,
+    warehouse: Warehouse,
+    name: str,
+    frame: pl.DataFrame,
+    metadata: dict[str, Any],
+) -> dg.MaterializeResult:
+    """Stores and publishes the rows of the run's month."""
+    month, version = context.partition_key, platform.store.put_frame(name, frame)
+    warehouse.publish(name, month, _dated(platform, name, month, frame))
+    told = {
+        "dagster/partition_row_count": frame.height,
+        "rows": frame.height,
+        **metadata,
+        "first rows": table(frame, 5),
+    }
+    kept = keep(platform, name, month, Made(version, told))
+    return materialized(context, platform, kept.costing(warehouse.costs()))
+
+
+def _accepted(platform: Platform, warehouse: Warehouse, name: str, month: str, raw: pl.DataFrame) -> pl.DataFrame:
+    """The valid rows of a month, sorted; a Failure where one is not what the contract says, with all such rows kept."""
+    try:
+        return accepted(platform, warehouse, name, month, raw)
+    except LedgerError as error:
+        raise refused(platform, name, raw_name(name), month, raw, error) from error
 
 
 def accepted(platform: Platform, warehouse: Warehouse, name: str, month: str, raw: pl.DataFrame) -> pl.DataFrame:
@@ -114,23 +177,4 @@ def _refuse_any(bad: pl.DataFrame, column: str, problem: str, source: str) -> No
         raise LedgerError(source, f"'{bad[column][0]}' {problem}", row=bad[ROW][0], column=column, rows=rows)
 
 
-def _refused(platform: Platform, name: str, month: str, raw: pl.DataFrame, error: LedgerError) -> dg.Failure:
-    """The offending rows, all where no single one is at fault, go to quarantine; the month stays as it was."""
-    rows = raw.cast(pl.String) if error.rows.is_empty() else error.rows
-    version = platform.store.put_frame(QUARANTINE, rows)
-    platform.catalog.set(f"{QUARANTINE}_{name}", month, version, {"problem": str(error), "rows": rows.height})
-    place = platform.store.files.path(version.folder)
-    return dg.Failure(
-        f"{error}. The month is refused as a whole; correct {raw_name(name)} and materialize {name} of {month} again.",
-        metadata={
-            "table": raw_name(name),
-            "row": error.row or 0,
-            "column": error.column or "",
-            "quarantine": dg.MetadataValue.path(place),
-            "refused rows": table(rows),
-        },
-        allow_retries=False,
-    )
-
-
-defs = dg.Definitions(assets=[_table(name) for name in RAW_TABLES])
+defs = dg.Definitions(assets=[*(_table(name) for name in _ROWS), matches])

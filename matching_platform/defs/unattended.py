@@ -11,10 +11,10 @@ from dagster._core.storage.tags import PARTITION_NAME_TAG
 
 from matching_platform.defs import gate
 from matching_platform.defs.common import PlatformParam
-from matching_platform.defs.proposals import OBEYS
 from matching_platform.defs.releasing import candidate, failed, serves
 from matching_platform.delivery.serving.place import RolloutError
 from matching_platform.environment import PRODUCTION, STAGING, Platform
+from matching_platform.review.proposed import OBEYS
 from matching_platform.store.unattended import permission
 
 _SECONDS: Final = 30

@@ -1,12 +1,13 @@
 """Labelled pairs: what a month's transfers could have paid, as it was known then, and what people said they paid."""
 
 from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
 import polars as pl
 
 from matching_platform.ledger.reading import Ledger
-from matching_platform.matching.arrays import Flags, Ints
+from matching_platform.matching.arrays import Flags, Floats, Ints
 from matching_platform.matching.balances import Settlements
 from matching_platform.matching.candidates import Finder, Pairs, find
 from matching_platform.matching.features import CONTEXT_FEATURES, PAIR_FEATURES, Lists, Reader, World
@@ -18,14 +19,17 @@ from matching_platform.matching.rules import RULES
 _WITHOUT_MEMORY = 4
 _LEAST_SHARE = 0.05
 _MOST_DEDUCTED = 0.1  # commission, discount or tax of a third of those
+# What a person's correction counts beside any other tag. Twice gained a little or did no harm wherever it was measured; from
+# four times on some models grew worse, since what was proposed wrongly is often odd. See benchmarks/corrections.py.
+CORRECTION: Final = 2.0
 
 
 @dataclass(frozen=True)
 class Examples:
     """Candidate lists with their ids and their truth: `month` int64[T], the place of the frame that a transfer comes from,
     `label` bool[P] of pairs, `paying` bool[T], `complete` bool[T], whether all
-    invoices that the transfer settled are among its candidates, and `elsewhere` bool[T], whether it is a copy made to
-    resemble another company's."""
+    invoices that the transfer settled are among its candidates, `elsewhere` bool[T], whether it is a copy made to
+    resemble another company's, and `weight` float32[T], what it counts in training."""
 
     lists: Lists
     transfer_id: pl.Series
@@ -35,14 +39,18 @@ class Examples:
     paying: Flags
     complete: Flags
     elsewhere: Flags
+    weight: Floats
 
 
-def label_month(ledger: Ledger, month: str, candidates: Finder = find) -> pl.DataFrame:
+def label_month(
+    ledger: Ledger, month: str, candidates: Finder = find, corrected: pl.Series | None = None
+) -> pl.DataFrame:
     """The labelled pairs of the tagged transfers booked in `month`, from what was known when each was booked.
 
     One row per transfer and candidate invoice, and one with a null invoice per transfer. `pair` holds PAIR_FEATURES and
     `context`, in the null row, CONTEXT_FEATURES; `label` is whether the tag names the pair, in the null row whether the
-    transfer settled nothing; `missed` counts tagged invoices that are no candidates. Later rows of `ledger` are not seen.
+    transfer settled nothing; `missed` counts tagged invoices that are no candidates; `weight` is CORRECTION where a person
+    corrected what had been proposed for the transfer, those `corrected`, else 1. Later rows of `ledger` are not seen.
     A quarter of the transfers is read once more, `elsewhere`, as a new company's: with no memory, and some paid in part.
     """
     known = Month.of(ledger, month)
@@ -55,12 +63,19 @@ def label_month(ledger: Ledger, month: str, candidates: Finder = find) -> pl.Dat
     forgetful = known.transfers["transfer_id"].hash(seed=1).to_numpy() % _WITHOUT_MEMORY == 0
     rows, again = np.flatnonzero(tagged), np.flatnonzero(tagged & forgetful)
     elsewhere = replace(known, transfers=_paid_in_part(known, tags, again))
-    return pl.concat(
+    pairs = pl.concat(
         [
             _frame(known, tags, memory, settlements, rows, candidates).with_columns(elsewhere=False),
             _frame(elsewhere, tags, Memory.empty(), settlements, again, candidates).with_columns(elsewhere=True),
         ]
     )
+    return weighted(pairs, corrected if corrected is not None else pl.Series([], dtype=pl.String), CORRECTION)
+
+
+def weighted(pairs: pl.DataFrame, transfers: pl.Series, weight: float) -> pl.DataFrame:
+    """Labelled pairs in which these transfers count `weight`, and all others 1."""
+    chosen = pl.when(pl.col("transfer_id").is_in(transfers.implode())).then(weight).otherwise(1.0)
+    return pairs.with_columns(chosen.cast(pl.Float32).alias("weight"))
 
 
 def _paid_in_part(known: Month, tags: pl.DataFrame, rows: Ints) -> pl.DataFrame:
@@ -175,7 +190,7 @@ def shown_pairs(pairs: pl.DataFrame, ledger: Ledger) -> pl.DataFrame:
 
 def examples_of(frames: list[pl.DataFrame]) -> Examples:
     """The labelled pairs of several months, at least one, as arrays, transfers in the order of their rows."""
-    frame = pl.concat(part.with_columns(frame=pl.lit(place, pl.Int64)) for place, part in enumerate(frames))
+    frame = pl.concat(_placed(part, place) for place, part in enumerate(frames))
     heads = frame.filter(pl.col("invoice_id").is_null())
     key = ["transfer_id", "elsewhere"]
     row_of = heads.select(key).with_row_index("row")
@@ -201,4 +216,11 @@ def examples_of(frames: list[pl.DataFrame]) -> Examples:
         ~heads["label"].to_numpy(),
         (heads["missed"] == 0).to_numpy(),
         heads["elsewhere"].to_numpy(),
+        heads["weight"].to_numpy(),
     )
+
+
+def _placed(pairs: pl.DataFrame, place: int) -> pl.DataFrame:
+    """The labelled pairs of a month with its place; those of before there were corrections weigh all the same."""
+    known = pairs if "weight" in pairs.columns else pairs.with_columns(weight=pl.lit(1.0, pl.Float32))
+    return known.with_columns(frame=pl.lit(place, pl.Int64))

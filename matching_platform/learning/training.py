@@ -131,6 +131,7 @@ class _Task:
     target: npt.NDArray[np.float32]
     nothing: npt.NDArray[np.float32]
     use: Flags  # transfers whose truth is among the rows
+    weight: Floats  # of transfers
     listwise: bool
 
 
@@ -142,6 +143,7 @@ def _pair_task(data: Examples) -> _Task:
         data.label.astype(np.float32),
         (~data.paying).astype(np.float32),
         np.ones(len(data.paying), bool),
+        data.weight,
         listwise=False,
     )
 
@@ -160,6 +162,7 @@ def _set_task(data: Examples, sets: Sets, nothing: Floats) -> _Task:
         right.astype(np.float32),
         (~data.paying).astype(np.float32),
         use,
+        data.weight,
         listwise=True,
     )
 
@@ -221,6 +224,8 @@ def _fit(
     steps = epochs * -(-len(transfers) // size)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, settings.learning_rate, total_steps=steps)
     target, nothing = torch.from_numpy(task.target), torch.from_numpy(task.nothing)
+    # One on average, so that corrections bend what is learned and not how fast.
+    weight = torch.from_numpy(task.weight / task.weight[transfers].mean())
     scorer.train()
     for epoch in range(epochs):
         shuffled = generator.permutation(transfers)
@@ -231,7 +236,8 @@ def _fit(
             rows = np.repeat(first[batch], many) + np.arange(many.sum()) - np.repeat(np.cumsum(many) - many, many)
             ragged = Ragged(torch.from_numpy(owner).to(device()), len(batch))
             logit, logit_nothing = scorer(task.rows[rows].to(device()), task.context[batch].to(device()), ragged)
-            loss = _loss(task, logit, logit_nothing, target[rows].to(device()), nothing[batch].to(device()), ragged)
+            truth, paid, counts = (one.to(device()) for one in (target[rows], nothing[batch], weight[batch]))
+            loss = _loss(task, logit, logit_nothing, truth, paid, counts, ragged)
             optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(scorer.parameters(), 1.0)
@@ -241,12 +247,19 @@ def _fit(
     scorer.eval()
 
 
-def _loss(task: _Task, logit: Tensor, logit_nothing: Tensor, target: Tensor, nothing: Tensor, ragged: Ragged) -> Tensor:
-    """Pairs: is each a member, and is it nothing. Sets: the log share of the right one among all of its transfer."""
+def _loss(
+    task: _Task, logit: Tensor, logit_nothing: Tensor, target: Tensor, nothing: Tensor, weight: Tensor, ragged: Ragged
+) -> Tensor:
+    """Pairs: is each a member, and is it nothing. Sets: the log share of the right one among all of its transfer.
+
+    A transfer counts by its `weight`.
+    """
     if not task.listwise:
-        members = functional.binary_cross_entropy_with_logits(logit, target, reduction="sum") / ragged.count
-        return members + functional.binary_cross_entropy_with_logits(logit_nothing, nothing)
-    return -(ragged.log_softmax(with_nothing(logit, logit_nothing, ragged)) * target).sum() / ragged.count
+        entropy, of_row = functional.binary_cross_entropy_with_logits, weight[ragged.owner]
+        members = entropy(logit, target, of_row, reduction="sum") / ragged.count
+        return members + entropy(logit_nothing, nothing, weight)
+    chosen = ragged.log_softmax(with_nothing(logit, logit_nothing, ragged)) * target
+    return -(chosen * weight[ragged.owner]).sum() / ragged.count
 
 
 def _believed(
@@ -276,6 +289,7 @@ def _calibrated(
 ) -> tuple[Confidence, float, dict[str, float]]:
     best, rival = best_rows(share, sets.transfer, len(fold))
     own = ~data.elsewhere & believed
+    # Unweighted: a confidence and the promise are about the transfers that come, of which few would be corrected.
     seen, hit, fold, paying = (
         clues(data.lists, sets, best, rival, share)[own],
         right[best][own] > 0,

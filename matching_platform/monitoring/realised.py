@@ -19,6 +19,9 @@ DECISIONS: Final = ("auto", "review", "none")
 # All tags together may settle an invoice by so much more than it is worth: rounding of its parts.
 _ROUNDING: Final = 0.01
 
+# People who tag what they are shown, and what is booked less than this part as often, pick what they tag of the latter.
+_AS_OFTEN: Final = 0.5
+
 # A row a booking: booked unattended, in advance. `exact` is null where nothing can judge it yet.
 BOOKINGS: Final = pl.Schema(
     {"transfer_id": pl.String(), "model": pl.String(), "confidence": pl.Float64(), "exact": pl.Boolean()}
@@ -84,6 +87,16 @@ class Realised:
         """The tables by name."""
         names = ("shares", "by_kind", "by_payer", "by_currency", "bookings")
         return {name: getattr(self, name) for name in names}
+
+
+def tagged_alike(counts: Mapping[str, float]) -> bool:
+    """Whether bookings are tagged about as often as what people are shown, beyond what chance explains where there are few.
+
+    `counts` as `Realised.counts`. Where they are not, those that are tagged were picked, perhaps because they were wrong.
+    """
+    shown = counts["transfers"] - counts["bookings"]
+    others = (counts["tagged"] - counts["bookings_tagged"]) / shown if shown else 0.0
+    return interval(int(counts["bookings_tagged"]), int(counts["bookings"]))[1] >= _AS_OFTEN * others
 
 
 def realised_quality(proposals: pl.DataFrame, ledger: Ledger) -> Realised:

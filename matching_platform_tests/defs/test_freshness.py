@@ -192,6 +192,26 @@ def test_before_its_first_month_nothing_is_due(tmp_path: Path, platform: Platfor
         assert list(freshness.late(instance, graph, DUE)) == []
 
 
+def test_where_people_tag_at_the_desk_nothing_has_to_come_from_the_finance_system(tmp_path: Path) -> None:
+    """And what is made of both is late by what came."""
+    tags = dg.AssetSpec("raw_matches", partitions_def=MONTHS)
+    desk = dg.AssetSpec("raw_decisions", partitions_def=MONTHS)
+    matches = dg.AssetSpec("matches", deps=[tags, desk], partitions_def=MONTHS)
+    specs = [freshness.with_deadline(spec, DUE) for spec in (tags, desk, matches)]
+    graph = dg.Definitions(assets=specs).get_repository_def().asset_graph
+    with local_instance(tmp_path) as instance:
+
+        def late(day: int) -> list[str]:
+            found = freshness.late(instance, graph, datetime(2026, 11, day, 7, tzinfo=UTC))
+            return [each.asset for each in found if each.month == "2026-10"]
+
+        assert late(11) == ["raw_matches"]
+        with freeze_time(datetime(2026, 11, 11, 12, tzinfo=UTC)):
+            instance.report_runless_asset_event(dg.AssetMaterialization("raw_decisions", partition="2026-10"))
+        assert late(12) == []
+        assert late(13) == ["matches"]
+
+
 @given(
     st.sampled_from([*freshness.DAYS, "another"]),
     st.datetimes(datetime(2024, 1, 1), datetime(2030, 1, 1), timezones=st.just(UTC)),
@@ -213,12 +233,13 @@ def test_every_monthly_asset_has_a_deadline_after_what_it_is_made_of() -> None:
     specs = {spec.key: spec for spec in defs.resolve_all_asset_specs()}
     monthly = {key for key, spec in specs.items() if spec.partitions_def}
     given = {key: freshness.with_deadline(spec, datetime(2024, 6, 1, tzinfo=UTC)) for key, spec in specs.items()}
-    assert {key for key, spec in given.items() if spec.freshness_policy} == monthly
-    assert {key.to_user_string() for key in monthly} == freshness.DAYS.keys()
+    due = {key for key, spec in given.items() if spec.freshness_policy}
+    assert due | {dg.AssetKey(name) for name in freshness.NEVER_DUE} == monthly
+    assert {key.to_user_string() for key in due} == freshness.DAYS.keys()
     endless = definitions._with_policies(dg.AssetSpec(RAW, partitions_def=MONTHS))
     assert endless.freshness_policy == freshness.policy("raw_transfers")
     assert endless.owners == definitions.OWNERS
-    for key in monthly:
-        for parent in {dependency.asset_key for dependency in specs[key].deps} & monthly:
+    for key in due:
+        for parent in {dependency.asset_key for dependency in specs[key].deps} & due:
             name, of = key.to_user_string(), parent.to_user_string()
             assert freshness.due(name, "2026-10") >= freshness.due(of, "2026-10")

@@ -5,17 +5,23 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
+from matching_platform.access import Role
 from matching_platform.delivery.acceptance.server import gauge
 from matching_platform.delivery.probe import REQUEST, differences
 from matching_platform.delivery.serving.front import SERVED_BY
+from matching_platform.desk.app import create_app
 from matching_platform.ledger.schema import PROPOSALS
 from matching_platform.ledger.wire import to_rows
 from matching_platform_tests.delivery.parts import VERSION, Batch
+from matching_platform_tests.desk.companies import desk_company
+from matching_platform_tests.desk.served import served
+from matching_platform_tests.fuzzing import fuzz
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +49,14 @@ def match(client: httpx.Client, tables: Any) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("path", ["/healthz", "/readyz", "/livez"])
 def test_probes_are_answered(client: httpx.Client, path: str) -> None:
     assert client.get(path).status_code == 200
+
+
+def test_front_and_server_listen_on_the_loopback_alone(client: httpx.Client) -> None:
+    """Neither asks who somebody is: the desk does."""
+    server = int(client.get("/model").headers[SERVED_BY].rpartition(":")[2])
+    listening = [each.laddr for each in psutil.net_connections("tcp") if each.status == psutil.CONN_LISTEN]
+    for port in (server, client.base_url.port):
+        assert {each.ip for each in listening if each.port == port} == {"127.0.0.1"}
 
 
 def test_the_model_tells_what_it_is(client: httpx.Client, model: Path) -> None:
@@ -190,6 +204,32 @@ def test_memory_and_start_are_told(client: httpx.Client) -> None:
 def test_decisions_are_counted(client: httpx.Client) -> None:
     match(client, request())
     assert 'matching_transfers_total{decision="' in client.get("/metrics").text
+
+
+# No description says that ids are unique, and that an amount has two places.
+DESCRIBED = """
+[[operations]]
+include-path = "/match"
+checks.positive_data_acceptance.enabled = false
+"""
+
+
+def test_the_service_is_what_it_says(client: httpx.Client, tmp_path: Path) -> None:
+    fuzz(f"{client.base_url}/openapi.json", tmp_path, DESCRIBED)
+
+
+def test_the_desk_passes_requests_on(client: httpx.Client, tmp_path: Path) -> None:
+    """Programs ask the desk, with a token; the service itself is not asked who they are."""
+    app = create_app(desk_company(tmp_path, transfers=10, port=client.base_url.port))
+    token = app.state.access.issue_token("finance", Role.BOOKER, "test")
+    headers = {"Authorization": f"Bearer {token}"}
+    with served(app) as url, httpx.Client(base_url=f"{url}/api", headers=headers, trust_env=False) as desk:
+        assert desk.post("/match", json=request()).json() == client.post("/match", json=request()).json()
+        assert desk.get("/model").json() == client.get("/model").json()
+        wrong = request(transfer={"amount": "much"})
+        answers = [each.post("/match", json=wrong) for each in (desk, client)]
+        assert [answer.status_code for answer in answers] == [400, 400]
+        assert answers[0].json() == answers[1].json()
 
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters())

@@ -2,24 +2,29 @@
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Final
 
 import yaml
 
 from matching_platform.environment import PREFIX, Settings
 from matching_platform.monitoring.notify.mail import Mail
+from matching_platform.review.settings import DeskSettings
 from matching_platform_tests.deploy.manifests import DEPLOY, ROOT, build
 from matching_platform_tests.deploy.terraform import read_module
 
 GUIDE: Final = (ROOT / "docs" / "deployment.md").read_text(encoding="utf-8")
+SERVICE: Final = DEPLOY / "kubernetes" / "overlays" / "production"
+DESK: Final = DEPLOY / "kubernetes" / "desk" / "overlays" / "production"
 COMMANDS: Final = "\n".join(re.findall(r"```sh\n(.*?)```", GUIDE, re.DOTALL))
 
 
 def test_every_setting_is_one() -> None:
     fields = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
     mail = {f"{PREFIX}MAIL__{name.upper()}" for name in Mail.model_fields}
+    desk = {f"{PREFIX}DESK__{name.upper()}" for name in DeskSettings.model_fields}
     named = set(re.findall(rf"{PREFIX}[A-Z_]+", GUIDE))
-    assert named <= fields | mail
+    assert named <= fields | mail | desk
     required = {f"{PREFIX}MAIL__{name.upper()}" for name, field in Mail.model_fields.items() if field.is_required()}
     assert required <= named  # a part of them alone would stop the platform from starting
 
@@ -34,7 +39,9 @@ def test_what_the_pods_read_is_made() -> None:
         *(("secret generic", name, "dagster") for name in _named("envSecrets")),
         ("secret generic", "dagster-postgresql", "dagster"),
         *(("secret generic", name, "flux-system") for name in _secrets_of_flux()),
-        *(("secret generic", name, "matching-production") for name in _secrets_of_the_service()),
+        *(("secret generic", name, "matching-production") for name in _secrets(SERVICE)),
+        *(("secret generic", name, "desk-production") for name in _secrets(DESK)),
+        *(("configmap", found["name"], "desk-production") for found in _at(build(DESK), "configMapRef")),
     }
 
 
@@ -91,6 +98,5 @@ def test_each_step_finds_what_it_needs() -> None:
         assert (ROOT / path.rstrip("./")).exists(), path
 
 
-def _secrets_of_the_service() -> set[str]:
-    production = build(DEPLOY / "kubernetes" / "overlays" / "production")
-    return {found["name"] for found in _at(production, "secretKeyRef")}
+def _secrets(overlay: Path) -> set[str]:
+    return {found["name"] for found in _at(build(overlay), "secretKeyRef")}

@@ -280,6 +280,8 @@ def test_the_pods_are_found_and_may_be_asked(built: list[Manifest], place: str) 
     found = []
     for monitor in (manifest["spec"] for manifest in built if manifest["kind"] == "PodMonitor"):
         (endpoint,) = monitor["podMetricsEndpoints"]
+        if endpoint["relabelings"][0]["replacement"] == "matching-desk":
+            continue  # test_desk_manifests.py
         assert deployment["metadata"]["namespace"] in monitor["namespaceSelector"]["matchNames"]
         assert endpoint["port"] in {port["name"] for port in container["ports"]}
         if monitor["selector"]["matchLabels"].items() <= labels.items():
@@ -291,7 +293,7 @@ def test_the_pods_are_found_and_may_be_asked(built: list[Manifest], place: str) 
     assert any(wanted.items() <= namespace.items() for wanted in admitted)
 
 
-def test_challenger_and_front_have_a_job_each(built: list[Manifest]) -> None:
+def test_challenger_front_and_desk_have_a_job_each(built: list[Manifest]) -> None:
     components = {
         monitor["spec"]["selector"]["matchLabels"]["app.kubernetes.io/component"]: monitor["spec"][
             "podMetricsEndpoints"
@@ -304,6 +306,7 @@ def test_challenger_and_front_have_a_job_each(built: list[Manifest]) -> None:
         "champion": ("/metrics", "matching-service"),
         "challenger": ("/metrics", "matching-challenger"),
         "front": ("/front/metrics", "matching-front"),
+        "desk": ("/metrics", "matching-desk"),
     }
     labels = {
         deployment["metadata"]["labels"]["app.kubernetes.io/component"]

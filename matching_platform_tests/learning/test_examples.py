@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from matching_platform.learning.examples import credible_tags, examples_of, label_month
+from matching_platform.learning.examples import CORRECTION, credible_tags, examples_of, label_month
 from matching_platform.ledger.months import first_day, month_of
 from matching_platform.ledger.reading import Ledger
 from matching_platform.matching.features import CONTEXT_FEATURES, PAIR_FEATURES, P
@@ -98,6 +98,22 @@ def test_examples_are_the_same_rows_as_arrays(small_ledger: Ledger, labelled: pl
     right = np.bincount(data.lists.pairs.transfer, data.label, len(heads))
     assert (right[~data.paying] == 0).all()
     assert (right[data.paying & data.complete] > 0).all()
+
+
+def test_a_correction_counts_more_and_older_pairs_count_alike(
+    small_ledger: Ledger, labelled: pl.DataFrame, month: str
+) -> None:
+    heads = labelled.filter(pl.col("invoice_id").is_null(), ~pl.col("elsewhere"))
+    corrected = heads["transfer_id"].sort()[:3]
+    told = label_month(small_ledger, month, corrected=corrected)
+    assert_frame_equal(told.drop("weight"), labelled.drop("weight"), check_exact=True)
+    assert labelled["weight"].unique().to_list() == [1.0]
+    assert set(told.filter(pl.col("weight") == CORRECTION)["transfer_id"]) == set(corrected)
+    data = examples_of([labelled.drop("weight"), told])
+    before = data.month == 0
+    assert (data.weight[before] == 1).all()
+    heavy = data.weight[~before] == CORRECTION
+    assert set(data.transfer_id.filter(~before).filter(heavy)) == set(corrected)
 
 
 def test_a_month_in_portions_has_the_same_labelled_pairs(small_ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 import torch
 
-from matching_platform.learning.examples import label_month
+from matching_platform.learning.examples import label_month, weighted
 from matching_platform.learning.training import TrainingSettings, train
 from matching_platform.learning.walk import up_to
 from matching_platform.ledger.reading import Ledger
@@ -100,6 +100,18 @@ def test_the_card_says_what_was_learned(trained: Matcher, examples: list[pl.Data
     assert card["settings"] == asdict(QUICK)
     assert card["transfers"] == sum(frame.filter(~pl.col("elsewhere"))["invoice_id"].null_count() for frame in examples)
     assert all(0 <= value <= 1 for value in card["figures"].values())
+
+
+@pytest.mark.parametrize(("weight", "alike"), [(1.0, True), (50.0, False)])
+def test_what_counts_more_is_learned_otherwise(
+    trained: Matcher, examples: list[pl.DataFrame], known: Ledger, until: str, weight: float, *, alike: bool
+) -> None:
+    """And where all count the same, it is of no matter how much."""
+    chosen = examples[-1]["transfer_id"].unique().sort()[:5]
+    heavy = [weighted(frame, chosen, weight) for frame in examples]
+    assert same(train(heavy, known, until, QUICK), trained) is alike
+    thrice = [frame.with_columns(weight=pl.lit(3.0, pl.Float32)) for frame in examples]
+    assert same(train(thrice, known, until, QUICK), trained)
 
 
 def test_too_little_to_learn_from_is_said(examples: list[pl.DataFrame], known: Ledger, until: str) -> None:

@@ -1,0 +1,1 @@
+"""The review desk: pages and API for the people who book."""

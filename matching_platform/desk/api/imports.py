@@ -1,0 +1,72 @@
+"""Imports: a file is shown, or taken as a whole, and what was taken."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query, Request
+from fastapi.concurrency import run_in_threadpool
+
+from matching_platform.desk.api.access import BOOKER, READER, Booker
+from matching_platform.desk.api.errors import responses
+from matching_platform.desk.api.shapes import TEXT, Imports, Look
+from matching_platform.desk.audit import note_imported
+from matching_platform.intake.incoming import IntakeError
+from matching_platform.intake.taking import LARGEST, Intake, Preview
+
+router = APIRouter(tags=["imports"], responses=responses(400, 401, 403, 503))
+
+
+def _intake(request: Request) -> Intake:
+    intake: Intake = request.app.state.intake
+    return intake
+
+
+Files = Annotated[Intake, Depends(_intake)]
+
+
+@router.get("/imports", response_model=Imports, dependencies=READER)
+def imports(files: Files) -> Any:
+    """All imports, the first one first."""
+    return {"imports": files.history()}
+
+
+@router.post(
+    "/imports",
+    response_model=Look,
+    dependencies=BOOKER,
+    max_body_size=LARGEST,
+    responses=responses(413),
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "description": "The file as it is",
+            "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+        }
+    },
+)
+async def look_or_take(
+    request: Request,
+    files: Files,
+    booker: Booker,
+    name: Annotated[str, Query(min_length=1, max_length=200, pattern=TEXT, description="The file's name")],
+    take: Annotated[bool, Query(description="Take it, and not only look at it")] = False,
+    unbalanced: Annotated[
+        bool, Query(description="Take a statement although `contradictions` are found in it")
+    ] = False,
+) -> Any:
+    """What is in a bank statement, an invoice, or a table whose columns were mapped before; with `take`, it is taken as a
+    whole and once only. A file that was taken before is not taken again: `taken` says when that was."""
+    content = await request.body()
+    preview = await run_in_threadpool(files.look, name, content)
+    if not take:
+        return Look.of(preview, preview.taken)
+    _check_mapping(preview)
+    taken = await run_in_threadpool(files.take, preview, booker.name, unbalanced=unbalanced)
+    await run_in_threadpool(note_imported, request, preview, taken)
+    return Look.of(preview, taken)
+
+
+def _check_mapping(preview: Preview) -> None:
+    """IntakeError where columns were only guessed, and nobody could see the guess."""
+    if not (preview.confirmed or preview.problem or preview.taken):
+        advice = "take such a file once on the desk's page of imports, where its columns are shown; they are remembered"
+        raise IntakeError(preview.name, "nobody has confirmed yet which of its columns is which", advice)

@@ -1,0 +1,135 @@
+"""One transfer: what is proposed for it and why, and what a person decides."""
+
+from typing import Any, Final
+
+from fastapi import APIRouter
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+
+from matching_platform.desk import labels
+from matching_platform.desk.audit import note_decided, note_undone
+from matching_platform.desk.pages.alike import others
+from matching_platform.desk.pages.change import Refusal, choice_of, show_choice
+from matching_platform.desk.pages.common import (
+    READER,
+    Booker,
+    Listed,
+    Listing,
+    Reviewing,
+    Sent,
+    Transfer,
+    case_of,
+    extended,
+    invoices_of,
+    month_of,
+    number_of,
+    part,
+    parts_of,
+    see,
+    text_of,
+)
+from matching_platform.desk.pages.done import Done, said, toast
+from matching_platform.desk.rendering import render
+from matching_platform.desk.review import Review
+from matching_platform.desk.titles import pieces
+from matching_platform.review.cases import Case, OpenInvoice
+from matching_platform.review.decisions import (
+    Action,
+    ConflictError,
+    DecisionError,
+    OverSettledError,
+    Wanted,
+)
+
+router = APIRouter()
+
+RUNNERS_UP: Final = 3
+LONGEST_NOTE: Final = 500
+
+
+@router.post("/cases/{transfer_id:path}/decision")
+def decide(
+    request: Request, transfer_id: Transfer, listed: Listed, review: Reviewing, user: Booker, form: Sent
+) -> Response:
+    """Decides, and goes on to the next one of the list."""
+    case = case_of(review, transfer_id)
+    if text_of(form, "action") not in set(Action) - {Action.WITHDRAW}:
+        raise HTTPException(400, "the form names no decision; open the page anew")
+    action, allocations = Action(text_of(form, "action")), parts_of(form)
+    choice = choice_of(request, review, case, form, as_seen=True) if "choice" in form else None
+    if choice:
+        if choice.chosen.errors or not choice.chosen.lines:
+            return show_choice(request, review, case, listed, choice, 422)
+        allocations = choice.chosen.allocations
+    note = text_of(form, "note")[:LONGEST_NOTE].strip()
+    wanted = Wanted(transfer_id, action, allocations, number_of(form, "expected"), note)
+    before, after = review.neighbours(transfer_id, listed.filter)
+    try:
+        made = review.decide([wanted], user.name)
+    except ConflictError as error:
+        case = case_of(review, transfer_id)
+        return _page(request, review, case, listed, 409, theirs=error.theirs, mine=wanted)
+    except DecisionError as error:
+        case = case_of(review, transfer_id)
+        refusal = Refusal(str(error), tight(review, error))
+        if choice:
+            return show_choice(request, review, case, listed, choice_of(request, review, case, form), 409, refusal)
+        return _page(request, review, case, listed, 409, refusal=refusal)
+    note_decided(request, made)
+    following = after or before
+    return see(extended(listed.case(following) if following else listed.month(month_of(case)), said(made)))
+
+
+@router.post("/cases/{transfer_id:path}/undo")
+def undo(
+    request: Request, transfer_id: Transfer, listed: Listed, review: Reviewing, user: Booker, form: Sent
+) -> Response:
+    """Takes the transfer's last decision back, and shows it again."""
+    try:
+        made = review.undo(number_of(form, "number"), user.name)
+    except DecisionError as error:
+        return _page(request, review, case_of(review, transfer_id), listed, 409, refusal=Refusal(str(error)))
+    except LookupError as error:
+        raise HTTPException(404, str(error)) from error
+    note_undone(request, [made])
+    return see(extended(listed.case(made.transfer_id), said([made])))
+
+
+@router.get("/cases/{transfer_id:path}", dependencies=READER)
+def show(request: Request, transfer_id: Transfer, listed: Listed, review: Reviewing, done: Done) -> HTMLResponse:
+    """A transfer with its proposal, the evidence, runners-up and what was decided."""
+    return _page(request, review, case_of(review, transfer_id), listed, toast=toast(review, done))
+
+
+def _page(
+    request: Request, review: Review, case: Case, listed: Listing, status: int = 200, **more: Any
+) -> HTMLResponse:
+    """More: `toast`; `refusal` of a decision; `theirs` and `mine`, where two people decided on the transfer."""
+    before, after = review.neighbours(case.row.transfer_id, listed.filter)
+    given: dict[str, Any] = {"toast": None, "refusal": None, "theirs": None, "mine": None} | more
+    decided = [*case.history, *(one for one in (given["theirs"], given["mine"]) if one)]
+    return render(
+        request,
+        "case.html",
+        status,
+        case=case,
+        row=case.row,
+        listed=listed,
+        month=month_of(case),
+        before=before,
+        after=after,
+        pieces=pieces(case.row.title, case.marks),
+        invoices=invoices_of(review, decided),
+        named={mark.invoice_id: review.invoice(mark.invoice_id) for mark in case.marks},
+        runners_up=case.runners_up[:RUNNERS_UP],
+        alike=len(others(review, case)),
+        part=part,
+        labels=labels,
+        **given,
+    )
+
+
+def tight(review: Review, error: DecisionError) -> OpenInvoice | None:
+    """The invoice of which less is open than was thought."""
+    return review.invoice(error.invoice_id) if isinstance(error, OverSettledError) else None

@@ -1,0 +1,1 @@
+"""What people decide about transfers: the queue, decisions, balances, bookings. No web, no orchestrator."""

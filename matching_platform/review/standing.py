@@ -1,0 +1,327 @@
+"""Where every transfer and every invoice stands now: books, what was booked unattended, and all decisions together."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from matching_platform.matching.arrays import Flags, Ints
+from matching_platform.review.books import DECISIONS, Books, Parts, keys_of
+from matching_platform.review.cases import Status
+from matching_platform.review.decisions import Action, Allocation, Decision, Proposed, in_force
+
+STATUSES: Final = (Status.WAITING, Status.LATER, Status.DECIDED, Status.BOOKED, Status.TAGGED)
+_AT: Final = {status: place for place, status in enumerate(STATUSES)}
+_AUTO: Final = DECISIONS.index("auto")
+_EPOCH: Final = date(1970, 1, 1)
+
+
+@dataclass(frozen=True)
+class Other:
+    """A set that was not proposed, amounts by row of the invoice; empty: nothing. `share` is what the model gives it."""
+
+    share: float
+    parts: Mapping[int, int]
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """What is proposed for a transfer now, amounts by row of the invoice; `share` is what the model gives the set among all
+    that it compared, None where nobody has kept it."""
+
+    decision: str
+    confidence: float
+    parts: Mapping[int, int]
+    evidence: tuple[str, ...]
+    model: str
+    others: tuple[Other, ...] = ()
+
+
+class Standing:
+    """Changes with each decision; whoever uses it holds a lock.
+
+    What is in force for a transfer: the last decision that nobody withdrew, unless finance has tagged it on a later day;
+    else what finance tagged; else what was booked unattended.
+    """
+
+    def __init__(self, books: Books, booked: pl.DataFrame, decisions: Iterable[Decision] = ()) -> None:
+        """`booked`: transfer_id, invoice_id, amount and actor (the model) of what was booked unattended."""
+        self.books = books
+        transfers, invoices = len(books.transfers), len(books.invoices)
+        self.booked, self.bookers = _booked(books, booked)
+        unattended = self.booked.size > 0
+        # A tag that repeats what was booked says nothing else.
+        own = books.proposals.parts.signature()
+        automatic = (books.proposals.decision == _AUTO) & books.proposals.advance
+        tags = books.tags.signature()
+        confirmed = books.tagged & np.where(unattended, tags == self.booked.signature(), automatic & (tags == own))
+        self._base = _either(books.tagged, books.tags, self.booked)
+        self._unconfirmed = books.tagged & ~confirmed
+        self.status: npt.NDArray[np.int8] = np.full(transfers, _AT[Status.WAITING], np.int8)
+        self.status[unattended | confirmed] = _AT[Status.BOOKED]
+        self.status[self._unconfirmed] = _AT[Status.TAGGED]
+        self.settled = _sums(self._base, invoices)
+        self.history: defaultdict[str, list[Decision]] = defaultdict(list)
+        self.last = 0
+        self.numbered: dict[int, Decision] = {}
+        self._settles: dict[int, dict[int, int]] = {}
+        self._by_invoice: defaultdict[int, set[int]] = defaultdict(set)
+        self._anew: dict[int, Proposal] = {}
+        self.confidence = books.proposals.confidence.copy()
+        self.decision = books.proposals.decision.copy()
+        self.key = books.proposals.key.copy()
+        self.stake = np.rint(books.money * (1 - self.confidence)).astype(np.int64)
+        self.first = _first(books.proposals.parts)
+        self.size = books.proposals.parts.size.copy()
+        self.add(decisions)
+
+    def add(self, decisions: Iterable[Decision]) -> list[int]:
+        """Takes decisions into account, in their order; the rows of their transfers."""
+        for decision in (made := list(decisions)):
+            self.history[decision.transfer_id].append(decision)
+            self.numbered[decision.number] = decision
+            self.last = max(self.last, decision.number)
+        places = (self.books.transfer_at.get(name) for name in dict.fromkeys(one.transfer_id for one in made))
+        changed = [transfer for transfer in places if transfer is not None]
+        for transfer in changed:
+            self._settle(transfer, *self._force(transfer, in_force(self.past(transfer))))
+        return changed
+
+    def at(self, transfer_id: str) -> int:
+        """The row of a transfer; LookupError where there is none."""
+        try:
+            return self.books.transfer_at[transfer_id]
+        except KeyError:
+            raise LookupError(f"there is no transfer '{transfer_id}'; perhaps its month is not accepted yet") from None
+
+    def status_of(self, transfer: int) -> Status:
+        return STATUSES[self.status[transfer]]
+
+    def is_in(self, *statuses: Status) -> Flags:
+        """bool[T]"""
+        return np.isin(self.status, [_AT[status] for status in statuses])
+
+    def past(self, transfer: int) -> Sequence[Decision]:
+        """The decisions on a transfer, the first one first."""
+        return self.history.get(self.books.transfers["transfer_id"][transfer], ())
+
+    def by_number(self, number: int) -> Decision | None:
+        return self.numbered.get(number)
+
+    def settles(self, transfer: int) -> dict[int, int]:
+        """What is in force: amounts by row of the invoice."""
+        found = self._settles.get(transfer)
+        return self._base.at(transfer) if found is None else found
+
+    def open(self, invoice: int, without: int | None = None) -> int:
+        """What of an invoice is open, all but one transfer counted; never of the other sign."""
+        worth = int(self.books.worth[invoice])
+        settled = int(self.settled[invoice])
+        if without is not None:
+            settled -= self.settles(without).get(invoice, 0)
+        left = worth - settled
+        return left if (left > 0) == (worth > 0) else 0
+
+    def left(self) -> Ints:
+        """int64[N]: what of each invoice is open."""
+        worth = self.books.worth
+        left = worth - self.settled
+        return np.where(np.sign(left) == np.sign(worth), left, 0)
+
+    def settlers(self, invoice: int) -> list[int]:
+        """The rows of the transfers that settle a part of an invoice."""
+        base = self._base.transfer[self._base.invoice == invoice]
+        return sorted({int(one) for one in base if int(one) not in self._settles} | self._by_invoice[invoice])
+
+    def proposal(self, transfer: int) -> Proposal:
+        """What is proposed for a transfer."""
+        return self._anew.get(transfer) or self.original(transfer)
+
+    def original(self, transfer: int) -> Proposal:
+        """What the month's proposals say of a transfer."""
+        held = self.books.proposals
+        return Proposal(
+            DECISIONS[held.decision[transfer]],
+            float(held.confidence[transfer]),
+            held.parts.at(transfer),
+            tuple(held.evidence[transfer]),
+            held.model[transfer],
+        )
+
+    def proposed(self, transfer: int) -> Proposed:
+        """The same as a decision keeps it."""
+        shown = self.proposal(transfer)
+        return Proposed(shown.model, shown.decision, shown.confidence, self.allocations(shown.parts))
+
+    def allocations(self, parts: Mapping[int, int]) -> tuple[Allocation, ...]:
+        ids = self.books.invoices["invoice_id"]
+        return tuple(Allocation(ids[invoice], amount) for invoice, amount in parts.items())
+
+    def propose(self, transfer: int, proposal: Proposal) -> None:
+        """Puts a newer proposal in the place of a transfer's own."""
+        self._anew[transfer] = proposal
+        self.confidence[transfer] = proposal.confidence
+        self.decision[transfer] = DECISIONS.index(proposal.decision)
+        self.stake[transfer] = round(int(self.books.money[transfer]) * (1 - proposal.confidence))
+        self.first[transfer] = next(iter(proposal.parts), -1)
+        self.size[transfer] = len(proposal.parts)
+        who = self.books.who(transfer, int(self.first[transfer]))
+        rows = pl.DataFrame(
+            {"who": [who], "decision": [proposal.decision], "evidence": [list(proposal.evidence)]},
+            schema={"who": pl.String, "decision": pl.String, "evidence": pl.List(pl.String)},
+        )
+        self.key[transfer] = keys_of(rows)[0]
+
+    def take_over(self, before: "Standing") -> None:
+        """Puts in place what was proposed anew when the same books stood otherwise."""
+        for transfer, proposal in before._anew.items():
+            self.propose(transfer, proposal)
+
+    def parties(self, transfer: int) -> set[int]:
+        """Whom a transfer's proposals, the first one and the last, its runners-up and what is in force concern."""
+        shown, first = self.proposal(transfer), self.books.proposals.parts.at(transfer)
+        others = (one for other in shown.others for one in other.parts)
+        invoices = {*first, *shown.parts, *others, *self.settles(transfer)}
+        return {int(self.books.party[invoice]) for invoice in invoices}
+
+    def touched(self, transfers: Iterable[int], invoices: Iterable[int]) -> Ints:
+        """The rows of waiting transfers that decisions on `transfers` about `invoices` may concern: of the same payer, or
+        proposed for one of their counterparties. The most valuable doubt first."""
+        books, decided = self.books, np.array([*transfers], np.int64)
+        account, name = books.payer
+        accounts, names = account[decided], name[decided]
+        parties = books.party[np.array([*invoices], np.int64)]
+        same = np.isin(account, accounts[accounts > 0]) | np.isin(name, names[names > 0])
+        about = np.zeros(len(same), bool)
+        about[self.first >= 0] = np.isin(books.party[self.first[self.first >= 0]], parties)
+        for transfer in self._anew:
+            about[transfer] = bool(self.parties(transfer) & set(parties.tolist()))
+        found = np.flatnonzero((same | about) & books.proposals.listed & self.is_in(Status.WAITING, Status.LATER))
+        found = found[~np.isin(found, decided[~self.is_in(Status.WAITING, Status.LATER)[decided]])]
+        return found[np.argsort(-self.stake[found], kind="stable")]
+
+    def paid_by(self, transfers: Flags) -> list[int]:
+        """The invoices that some transfers bool[T] settle."""
+        found = set(self._base.invoice[transfers[self._base.transfer]].tolist())
+        return sorted(found.union(*(parts for transfer, parts in self._settles.items() if transfers[transfer])))
+
+    def decided_on_booked(self) -> list[int]:
+        """The rows of transfers that were booked unattended, and on which somebody has decided since."""
+        decided = (transfer for transfer in self._settles if self.status[transfer] == _AT[Status.DECIDED])
+        return [transfer for transfer in decided if self.booked.size[transfer] > 0]
+
+    def waiting(self) -> list[str]:
+        """The months of which something waits, the first one first."""
+        return self.books.months_of(self.books.proposals.listed & self.is_in(Status.WAITING, Status.LATER))
+
+    def frame(self) -> pl.DataFrame:
+        """transfer_id, invoice_id (null: settles nothing), amount and `said`, whether a person said so, of all in force;
+        in order of booking, so that a decision moves no other row."""
+        base, changed = self._base, np.zeros(len(self.books.transfers), bool)
+        changed[list(self._settles)] = True
+        keep = ~changed[base.transfer]
+        decided = [(t, i, amount) for t, parts in self._settles.items() for i, amount in parts.items()]
+        more = np.array(decided, np.int64).reshape(-1, 3)
+        nothing = np.flatnonzero(self.is_in(Status.DECIDED, Status.TAGGED) & ~self._pays())
+        transfer = np.r_[base.transfer[keep], more[:, 0], nothing]
+        invoice = np.r_[base.invoice[keep], more[:, 1], np.full(len(nothing), -1)]
+        amount = np.r_[base.amount[keep], more[:, 2], np.zeros(len(nothing), np.int64)]
+        order = np.lexsort((invoice, transfer))
+        transfer, invoice, amount = transfer[order], invoice[order], amount[order]
+        settles = pl.Series(invoice >= 0)
+        ids = self.books.invoices["invoice_id"]
+        frame = pl.DataFrame(
+            {
+                "transfer_id": self.books.transfers["transfer_id"].gather(transfer),
+                "invoice_id": ids.gather(np.maximum(invoice, 0)) if len(ids) else pl.Series([], dtype=pl.String),
+                "amount": amount,
+                "said": (self.is_in(Status.DECIDED, Status.TAGGED) | self.books.tagged)[transfer],
+            }
+        )
+        return frame.with_columns(
+            pl.when(settles).then("invoice_id").alias("invoice_id"), pl.when(settles).then("amount").alias("amount")
+        )
+
+    def _pays(self) -> Flags:
+        pays = self._base.size > 0
+        for transfer, parts in self._settles.items():
+            pays[transfer] = bool(parts)
+        return pays
+
+    def after(self, transfer: int, decision: Decision | None) -> dict[int, int]:
+        """What would be in force where `decision` is the one that counts, None for none of them."""
+        return self._force(transfer, decision)[0]
+
+    def _force(self, transfer: int, decision: Decision | None) -> tuple[dict[int, int], Status]:
+        history = self.past(transfer)
+        tagged = bool(self.books.tagged[transfer]) and not self._repeats(transfer, history)
+        newer = tagged and decision is not None and self.books.tagged_day(transfer) > _day(decision)
+        if decision and decision.action is Action.LATER and not newer:
+            # Who asks to be asked later has not said that finance was wrong.
+            return self.books.tags.at(transfer) if tagged else {}, Status.LATER
+        if decision and not newer:
+            places = ((self.books.invoice_at.get(one.invoice_id), one.amount) for one in decision.allocations)
+            parts = {invoice: amount for invoice, amount in places if invoice is not None}
+            return parts, Status.DECIDED
+        if tagged:
+            tags = self.books.tags.at(transfer)
+            return tags, Status.TAGGED if self._unconfirmed[transfer] else Status.BOOKED
+        booked = self.booked.at(transfer)
+        return booked, Status.BOOKED if booked else Status.WAITING
+
+    def _repeats(self, transfer: int, history: Sequence[Decision]) -> bool:
+        """Whether a transfer's tags are a decision of the desk that came back as such."""
+        tags, day = dict(self.books.tags.at(transfer)), self.books.tagged_day(transfer)
+        tagged = set(self.allocations(tags))
+        return any(one.is_tag and _day(one) == day and set(one.allocations) == tagged for one in history)
+
+    def _settle(self, transfer: int, parts: dict[int, int], status: Status) -> None:
+        for invoice, amount in self.settles(transfer).items():
+            self.settled[invoice] -= amount
+            self._by_invoice[invoice].discard(transfer)
+        for invoice, amount in parts.items():
+            self.settled[invoice] += amount
+            self._by_invoice[invoice].add(transfer)
+        self._settles[transfer] = parts
+        self.status[transfer] = _AT[status]
+
+
+def _day(decision: Decision) -> int:
+    return (decision.decided_at.astimezone(UTC).date() - _EPOCH).days
+
+
+def _booked(books: Books, booked: pl.DataFrame) -> tuple[Parts, dict[int, str]]:
+    """What was booked unattended, and by which model, by row of the transfer."""
+    transfer = booked["transfer_id"].replace_strict(books.transfer_at, default=None, return_dtype=pl.Int64)
+    invoice = booked["invoice_id"].replace_strict(books.invoice_at, default=None, return_dtype=pl.Int64)
+    rows = booked.with_columns(transfer=transfer, invoice=invoice).drop_nulls(["transfer", "invoice"])
+    bookers = dict(rows.select("transfer", "actor").iter_rows())
+    return Parts.of(len(books.transfers), rows), bookers
+
+
+def _either(first: Flags, one: Parts, other: Parts) -> Parts:
+    """`one` where `first` bool[T] holds, and else the `other`."""
+    one, other = one.chosen(first), other.chosen(~first)
+    order = np.argsort(np.r_[one.transfer, other.transfer], kind="stable")
+    return Parts(
+        one.starts + other.starts, np.r_[one.invoice, other.invoice][order], np.r_[one.amount, other.amount][order]
+    )
+
+
+def _sums(parts: Parts, invoices: int) -> Ints:
+    sums = np.zeros(invoices, np.int64)
+    np.add.at(sums, parts.invoice, parts.amount)
+    return sums
+
+
+def _first(parts: Parts) -> Ints:
+    """int64[T]: the first invoice of each, -1 without any."""
+    first = np.full(len(parts.starts) - 1, -1, np.int64)
+    some = parts.size > 0
+    first[some] = parts.invoice[parts.starts[:-1][some]]
+    return first

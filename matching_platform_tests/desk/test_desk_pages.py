@@ -1,0 +1,488 @@
+"""The desk's pages, as a person uses them without JavaScript: the list, a transfer, decisions, and what others did."""
+
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from matching_platform.access import Role, passwords
+from matching_platform.desk.app import create_app
+from matching_platform.desk.review import Review
+from matching_platform.environment import DEFAULTS, Platform, Settings
+from matching_platform.review.cases import Filter, Row, Status
+from matching_platform.review.decisions import Action, Allocation, Wanted
+from matching_platform_tests.access.people import PASSWORD, QUICK, add
+from matching_platform_tests.desk.asking import asking
+from matching_platform_tests.desk.companies import OPEN, desk_company
+from matching_platform_tests.desk.reading import Read
+
+LIST = f"/months/{OPEN}"
+
+
+@pytest.fixture(autouse=True)
+def hashes_cost_little(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(passwords, "_HASHER", QUICK)
+
+
+@pytest.fixture(scope="module")
+def company(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Made once; every test has a copy."""
+    folder = tmp_path_factory.mktemp("company")
+    desk_company(folder, 60)
+    return folder
+
+
+@pytest.fixture
+def platform(company: Path, tmp_path: Path) -> Iterator[Platform]:
+    copy = shutil.copytree(company, tmp_path / "company")
+    given = {"warehouse": copy / "warehouse.duckdb", "store": str(copy / "store")}
+    made = Platform(Settings(**{**DEFAULTS["local"], **given}))
+    yield made
+    made.database.dispose()
+
+
+@pytest.fixture
+def app(platform: Platform) -> Iterator[FastAPI]:
+    made = create_app(platform)
+    add(made.state.access, "anna", Role.BOOKER)
+    add(made.state.access, "bert", Role.BOOKER)
+    add(made.state.access, "rita", Role.READER)
+    made.state.review.start()
+    yield made
+    made.state.review.close()
+
+
+@pytest.fixture
+def review(app: FastAPI) -> Review:
+    found: Review = app.state.review
+    return found
+
+
+Login = Callable[..., httpx.Client]
+
+
+@pytest.fixture
+def login(app: FastAPI) -> Iterator[Login]:
+    opened = []
+
+    def of(name: str = "anna", language: str = "en") -> httpx.Client:
+        client = asking(app)
+        client.headers["Accept-Language"] = language
+        assert client.post("/login", data={"name": name, "password": PASSWORD}).status_code == 303
+        opened.append(client)
+        return client
+
+    yield of
+    for client in opened:
+        client.close()
+
+
+@pytest.fixture
+def anna(login: Login) -> httpx.Client:
+    return login()
+
+
+def read(client: httpx.Client, address: str, status: int = 200) -> Read:
+    page = Read(client.get(address))
+    assert page.status == status, page.text("//body")
+    return page
+
+
+def followed(client: httpx.Client, answer: httpx.Response) -> Read:
+    """The page to which an answer sends."""
+    assert answer.status_code == 303, answer.text
+    return read(client, answer.headers["Location"])
+
+
+def waiting(review: Review, text: str = "") -> list[Row]:
+    return list(review.queue(OPEN, Filter(text=text)).rows)
+
+
+def paying(review: Review) -> Row:
+    """A transfer that waits, for which one invoice is proposed in its own currency."""
+    for row in waiting(review):
+        parts = review.case(row.transfer_id).proposal.parts
+        if len(parts) == 1 and parts[0].invoice.currency == row.currency and parts[0].amount == row.amount:
+            return row
+    raise AssertionError("the company has no such transfer")
+
+
+def case(row: Row) -> str:
+    return f"/cases/{row.transfer_id}"
+
+
+def test_a_stranger_is_led_to_the_login_and_back(app: FastAPI) -> None:
+    with asking(app) as client:
+        answer = client.get(LIST)
+        assert (answer.status_code, answer.headers["Location"]) == (303, "/login?next=%2Fmonths%2F2024-03")
+        assert client.post("/cases/x/decision", data={"action": "accept"}).status_code in (303, 401)
+
+
+def test_the_front_page_leads_to_the_newest_month_with_something_to_do(anna: httpx.Client, review: Review) -> None:
+    assert anna.get("/").headers["Location"] == LIST
+    page = read(anna, LIST)
+    assert page.text("//h1") == "March 2024"
+    rows = waiting(review)
+    assert page.values("//tr//a[@data-row]/@href") == [case(row) for row in rows[:50]]
+    assert page.texts("//section[@class='figures']//dt") == [
+        "Booked unattended",
+        "Waiting",
+        "Doubtful money",
+        "Realised precision",
+    ]
+    summary = review.summary(OPEN)
+    assert page.texts("//section[@class='figures']//dd")[1].startswith(f"{summary.waiting} PLN")
+    assert page.texts("//nav[@class='tabs']/a")[0] == f"Waiting {summary.waiting}"
+
+
+def test_a_list_can_be_searched_and_leads_to_cases_that_stay_in_it(anna: httpx.Client, review: Review) -> None:
+    row = waiting(review)[3]
+    page = Read(
+        read(anna, LIST).form("//form[@role='search' and contains(@class,'search')]").sent(anna, text=row.transfer_id)
+    )
+    (address,) = page.values("//tr//a[@data-row]/@href")
+    assert address == f"{case(row)}?text={row.transfer_id}"
+    assert page.values("//input[@id='text']/@value") == [row.transfer_id]
+    inside = read(anna, address)
+    assert not inside.values("//a[@rel='next' or @rel='prev']")
+    assert inside.values("//a[@data-key='q']/@href") == [f"{LIST}?text={row.transfer_id}"]
+    nothing = read(anna, f"{LIST}?text=%22%3E%3Cscript%3E")
+    assert nothing.text("//p[@class='empty']").startswith('Nothing here holds “"><script>”.')
+
+
+def test_what_was_booked_unattended_says_why(anna: httpx.Client, review: Review) -> None:
+    page = read(anna, f"/booked?month={OPEN}")
+    booked = review.booked(OPEN).rows
+    assert page.values("//tr//a[@data-row]/@href") == [f"{case(row)}?show=booked" for row in booked[:50]]
+    inside = read(anna, f"{case(booked[0])}?show=booked")
+    assert "from which it books" in inside.text("//section[@aria-labelledby='settled-title']")
+    assert read(anna, f"/booked?month={OPEN}&text=nothing-like-that").texts("//p[@class='empty']")
+
+
+def test_a_case_shows_what_is_proposed_and_that_the_sum_meets_the_amount(anna: httpx.Client, review: Review) -> None:
+    row = paying(review)
+    page, found = read(anna, case(row)), review.case(row.transfer_id)
+    assert page.text("//h1").startswith(row.payer)
+    invoice = found.proposal.parts[0].invoice
+    assert invoice.number in page.text("//section[@aria-labelledby='proposal-title']//tbody")
+    assert page.text("//tr[contains(@class,'difference')]/td") == f"✓ {row.currency} 0.00"
+    assert page.texts("//ul[@class='evidence']/li") == [
+        f"{'✗' if said.startswith('against') else '·' if said.startswith('runner') else '✓'} {said}"
+        for said in found.evidence
+    ]
+    assert set(page.values("//*[@data-key]/@data-key")) >= {"a", "c", "n", "l", "q", "?"}
+
+
+def test_a_title_with_marks_is_the_title(anna: httpx.Client, review: Review) -> None:
+    for row in waiting(review)[:20]:
+        page = read(anna, case(row))
+        for hidden in page.tree.xpath("//p[@class='remittance']//span"):
+            hidden.drop_tree()
+        found = page.tree.xpath("//p[@class='remittance']")[0].text_content()
+        assert found == row.title
+
+
+def test_accepting_goes_on_to_the_next_one_and_undo_leads_back(
+    app: FastAPI, anna: httpx.Client, review: Review
+) -> None:
+    row = paying(review)
+    place = [one.transfer_id for one in waiting(review)].index(row.transfer_id)
+    after = (waiting(review)[place + 1 :] or [waiting(review)[place - 1]])[0]
+    page = followed(anna, read(anna, case(row)).key("a").sent(anna))
+    assert page.text("//h1").startswith(after.payer or "(no name)")
+    assert page.values("//a[@data-key='q']/@href") == [LIST]
+    assert page.text("//div[@class='toast']/p").startswith(f"Accepted: {row.payer}")
+    (made,) = review.decisions(OPEN).rows
+    assert (made.transfer_id, made.actor, made.action, made.corrects) == (row.transfer_id, "anna", Action.ACCEPT, False)
+    back = followed(anna, page.key("u").sent(anna))
+    assert back.text("//h1").startswith(row.payer)
+    assert back.text("//div[@class='toast']").startswith("Taken back")
+    assert back.texts("//ol[@class='history']/li/p/strong") == ["anna", "anna"]
+    assert review.case(row.transfer_id).row.status is Status.WAITING
+    undone, decided = app.state.access.audit(row.transfer_id)
+    assert (decided.actor, decided.action) == ("anna", "decided")
+    assert (undone.actor, undone.action) == ("anna", "undone")
+
+
+@pytest.mark.parametrize(("key", "status"), [("n", Status.DECIDED), ("l", Status.LATER)])
+def test_pays_nothing_and_ask_later(anna: httpx.Client, review: Review, key: str, status: Status) -> None:
+    row = paying(review)
+    followed(anna, read(anna, case(row)).key(key).sent(anna))
+    assert review.case(row.transfer_id).row.status is status
+    tab = "decided" if status is Status.DECIDED else "later"
+    assert read(anna, f"{LIST}?show={tab}").values("//tr//a[@data-row]/@href") == [f"{case(row)}?show={tab}"]
+
+
+def test_after_the_last_one_of_a_list_comes_the_list(anna: httpx.Client, review: Review) -> None:
+    row = paying(review)
+    page = followed(anna, read(anna, f"{case(row)}?text={row.transfer_id}").key("a").sent(anna))
+    assert page.text("//h1") == "March 2024"
+    assert page.text("//p[@class='empty']").startswith("Nothing here holds")
+    assert page.texts("//div[@class='toast']")
+
+
+def test_other_invoices_are_searched_ticked_and_added_up_before_anything_is_recorded(
+    anna: httpx.Client, review: Review
+) -> None:
+    row = paying(review)
+    own = review.case(row.transfer_id).proposal.parts[0].invoice
+    page = read(anna, f"{case(row)}/change")
+    form = page.form("//form[@id='choice']")
+    assert form.fields["invoice"] == [own.invoice_id]
+    assert "meets the amount to the cent" in page.text("//div[@id='sums']")
+    other = next(
+        one
+        for one in review.search(row.transfer_id, "")
+        if one.invoice_id != own.invoice_id and one.currency == row.currency and one.open > 100
+    )
+    found = Read(_looked_at(anna, row, page, {"search": other.number, "note": "as they wrote"}))
+    assert other.invoice_id in found.values("//input[@name='invoice']/@value")
+    assert found.values("//input[@name='invoice' and @checked]/@value") == [own.invoice_id]
+    assert found.values("//input[@id='note']/@value") == ["as they wrote"]
+    amounts = {f"amount-{other.invoice_id}": "1.00", f"amount-{own.invoice_id}": ""}
+    both = {"invoice": [own.invoice_id, other.invoice_id], **amounts}
+    added = Read(_looked_at(anna, row, found, both))
+    assert "2 invoices" in added.text("//div[@id='sums']")
+    assert "meets the amount to the cent" in added.text("//div[@id='sums']")
+    assert not review.decisions(OPEN).rows
+    followed(anna, added.form("//form[@id='choice']").sent(anna))
+    (made,) = review.decisions(OPEN).rows
+    assert made.action is Action.CHANGE
+    assert made.corrects
+    assert {(part.invoice_id, part.amount) for part in made.allocations} == {
+        (own.invoice_id, row.amount - 100),
+        (other.invoice_id, 100),
+    }
+    assert made.note == "as they wrote"
+
+
+def _looked_at(client: httpx.Client, row: Row, page: Read, fields: dict[str, object]) -> httpx.Response:
+    form = page.form("//form[@id='choice']")
+    return client.post(f"{case(row)}/change", data=form.fields | fields)
+
+
+def test_what_is_no_amount_is_said_beside_it_and_nothing_typed_is_lost(login: Login, review: Review) -> None:
+    polish, row = login(language="pl"), paying(review)
+    form = read(polish, f"{case(row)}/change").form("//form[@id='choice']")
+    name = f"amount-{form.fields['invoice'][0]}"
+    page = Read(form.sent(polish, **{name: "12,3x", "note": "uwaga"}))
+    assert page.status == 422
+    assert page.values(f"//input[@name='{name}']/@value") == ["12,3x"]
+    assert page.values(f"//input[@name='{name}']/@aria-invalid") == ["true"]
+    assert page.texts("//td/span[@class='error']") == [
+        "To nie jest kwota; wpisz ją z dwoma miejscami po przecinku, na przykład 1234,56."
+    ]
+    assert page.values("//input[@id='note']/@value") == ["uwaga"]
+    assert not review.decisions(OPEN).rows
+    followed(
+        polish, page.form("//form[@id='choice']").sent(polish, **{name: f"{row.amount // 100},{row.amount % 100:02}"})
+    )
+    assert review.case(row.transfer_id).row.status is Status.DECIDED
+
+
+def test_the_second_person_sees_what_the_first_did_before_anything_is_lost(login: Login, review: Review) -> None:
+    row, anna, bert = paying(review), login("anna"), login("bert")
+    shown = read(anna, case(row))
+    followed(bert, read(bert, case(row)).key("n").sent(bert))
+    page = Read(shown.key("a").sent(anna))
+    assert page.status == 409
+    assert page.text("//section[@role='alert']/h2") == "bert decided on this transfer while you looked at it"
+    theirs, mine = page.texts("//div[@class='versus']/div")
+    assert "pays nothing" in theirs
+    number = review.case(row.transfer_id).proposal.parts[0].invoice.number
+    assert "accepted, not recorded yet" in mine
+    assert number in mine
+    assert [one.actor for one in review.case(row.transfer_id).history] == ["bert"]
+    followed(anna, page.form("//div[@class='versus']//form").sent(anna))
+    first, second = review.case(row.transfer_id).history
+    assert (first.actor, second.actor, second.action, second.supersedes) == (
+        "bert",
+        "anna",
+        Action.ACCEPT,
+        first.number,
+    )
+
+
+def test_an_invoice_that_somebody_settled_meanwhile_is_named_and_the_choice_kept(login: Login, review: Review) -> None:
+    row, anna = paying(review), login("anna")
+    invoice = review.case(row.transfer_id).proposal.parts[0].invoice
+    shown = read(anna, f"{case(row)}/change")
+    thief = next(
+        one
+        for one in waiting(review)
+        if one.transfer_id != row.transfer_id and (one.currency, one.direction) == (row.currency, row.direction)
+    )
+    taken = Allocation(invoice.invoice_id, min(invoice.open, thief.amount))
+    review.decide([Wanted(thief.transfer_id, Action.CHANGE, (taken,), 0)], "bert")
+    page = Read(shown.form("//form[@id='choice']").sent(anna, note="mine"))
+    assert page.status == 409
+    said = page.text("//section[@role='alert']")
+    assert invoice.number in said
+    assert "bert" in said
+    assert page.values("//input[@id='note']/@value") == ["mine"]
+    assert page.values("//input[@name='invoice' and @checked]/@value") == [invoice.invoice_id]
+    assert review.case(row.transfer_id).row.last is None
+
+
+def test_what_is_alike_is_accepted_and_taken_back_at_once(app: FastAPI, anna: httpx.Client, review: Review) -> None:
+    row = next(one for one in waiting(review) if len(review.alike(one.transfer_id)) > 2)
+    group = {one.transfer_id for one in review.alike(row.transfer_id)}
+    (link,) = read(anna, case(row)).values("//a[@data-key='m']/@href")
+    page = read(anna, link)
+    form = page.form("//form[.//input[@name='transfer']]")
+    assert set(form.fields["transfer"]) == group
+    left = next(iter(group - {row.transfer_id}))
+    done = followed(anna, form.sent(anna, transfer=sorted(group - {left})))
+    assert done.text("//div[@class='toast']/p") == f"{len(group) - 1} transfers accepted" if len(group) > 2 else True
+    decided = {one.transfer_id for one in review.decisions(OPEN).rows}
+    assert decided == group - {left}
+    followed(anna, done.key("u").sent(anna))
+    assert {review.case(name).row.status for name in group} == {Status.WAITING}
+    assert [one.action for one in app.state.access.audit(left)] == []
+    assert [one.action for one in app.state.access.audit(row.transfer_id)] == ["undone", "decided"]
+    assert Read(form.sent(anna, transfer=None)).status == 422
+
+
+def test_who_decided_what_can_be_looked_up(anna: httpx.Client, review: Review) -> None:
+    row = paying(review)
+    assert read(anna, "/decisions").text("//p[@class='empty']") == "Nobody has decided anything yet."
+    followed(anna, read(anna, case(row)).key("a").sent(anna))
+    page = read(anna, f"/decisions?month={OPEN}&text={row.transfer_id}")
+    (line,) = page.texts("//tbody/tr")
+    assert "anna" in line
+    assert "accepted" in line
+    assert review.case(row.transfer_id).proposal.parts[0].invoice.number in line
+    assert read(anna, "/decisions?actor=bert").text("//p[@class='empty']") == "No decision is like that."
+
+
+def test_a_reader_sees_all_and_decides_nothing(login: Login, review: Review) -> None:
+    rita, row = login("rita"), paying(review)
+    page = read(rita, case(row))
+    assert not page.values("//*[@data-key='a' or @data-key='n' or @data-key='c']")
+    csrf = page.values("//input[@name='csrf_token']/@value")[0]
+    answer = rita.post(f"{case(row)}/decision", data={"csrf_token": csrf, "action": "nothing", "expected": "0"})
+    assert answer.status_code == 403
+    assert not review.decisions(OPEN).rows
+
+
+@pytest.mark.parametrize(
+    ("change", "status"),
+    [
+        ({"csrf_token": None}, 403),
+        ({"csrf_token": "0" * 64}, 403),
+        ({"action": "withdraw"}, 400),
+        ({"action": "something"}, 400),
+        ({"action": None}, 400),
+        ({"expected": "x"}, 400),
+        ({"expected": "9" * 30}, 400),
+        ({"expected": "²"}, 400),
+        ({"part": ["x:y"]}, 400),
+        ({"part": ["1:no such invoice"]}, 409),
+        ({"expected": "7"}, 409),
+    ],
+)
+def test_a_form_that_is_not_ours_records_nothing_and_is_answered_with_a_page(
+    anna: httpx.Client, review: Review, change: dict[str, object], status: int
+) -> None:
+    page = Read(read(anna, case(paying(review))).key("a").sent(anna, **change))
+    assert page.status == status, page.text("//body")
+    assert page.texts("//main//h1")
+    assert not review.decisions(OPEN).rows
+
+
+@pytest.mark.parametrize(
+    ("address", "status"),
+    [
+        ("/months/2031-01", 404),
+        ("/months/x", 404),
+        (f"{LIST}?show=nothing", 404),
+        (f"{LIST}?page=0", 404),
+        (f"{LIST}?text={'x' * 500}", 404),
+        ("/cases/nobody", 404),
+        ("/cases/nobody/change", 404),
+        ("/cases/nobody/alike", 404),
+        ("/nowhere", 404),
+        (f"{LIST}?page=99999", 200),
+        ("/booked?month=x", 200),
+        ("/decisions?month=x", 200),
+    ],
+)
+def test_what_is_not_there_is_a_page_too(anna: httpx.Client, address: str, status: int) -> None:
+    page = read(anna, address, status)
+    assert page.texts("//main//h1")
+    assert page.texts("//header//nav") or status == 404
+
+
+def test_a_form_that_is_too_large_is_refused(anna: httpx.Client, review: Review) -> None:
+    address = f"{case(paying(review))}/decision"
+    assert anna.post(address, data={"note": "x" * 3 * 2**20}).status_code == 413
+
+
+def test_an_error_of_ours_is_a_page_without_its_details(
+    app: FastAPI, anna: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise ValueError("secret")
+
+    monkeypatch.setattr(app.state.review, "months", broken)
+    with pytest.raises(ValueError, match="secret"):
+        anna.get("/")
+
+
+def test_language_colours_and_keys_are_kept(anna: httpx.Client) -> None:
+    form = read(anna, LIST).form("//form[@action='/preferences']")
+    assert form.fields["back"] == [LIST]
+    page = followed(anna, form.sent(anna, language="pl", theme="dark", keys="off"))
+    assert page.values("//html/@lang") + page.values("//html/@data-theme") + page.values("//html/@data-keys") == [
+        "pl",
+        "dark",
+        "off",
+    ]
+    assert page.text("//h1") == "marzec 2024"
+    elsewhere = form.sent(anna, back="//elsewhere.example", language="xx")
+    assert elsewhere.headers["Location"] == "/"
+    assert "set-cookie" not in elsewhere.headers or "language" not in elsewhere.headers["set-cookie"]
+
+
+def test_pages_read_as_polish_and_hold_no_english(login: Login, review: Review) -> None:
+    polish = login(language="pl")
+    page = read(polish, LIST)
+    assert page.texts("//section[@class='figures']//dt") == [
+        "Zaksięgowane automatycznie",
+        "Oczekują",
+        "Kwota niepewna",
+        "Faktyczna trafność",
+    ]
+    inside = read(polish, case(paying(review)))
+    assert inside.text("//h2[@id='proposal-title']") == "Propozycja"
+    assert re.search(r"0,00\s(zł|€|\w{3})$", inside.text("//tr[contains(@class,'difference')]/td"))
+
+
+def test_nothing_on_a_page_is_inline(anna: httpx.Client, review: Review) -> None:
+    row = waiting(review)[0]
+    for address in (
+        LIST,
+        case(row),
+        f"{case(row)}/change",
+        f"{case(row)}/alike",
+        "/booked",
+        "/decisions",
+        "/imports",
+        "/start",
+    ):
+        page = read(anna, address)
+        assert not page.values("//@style | //style | //*[@*[starts-with(name(), 'on')]] | //script[not(@src)]")
+        assert page.values("//script/@src")
+        levels = [
+            int(tag[1]) for tag in page.values("//main//*[self::h1 or self::h2 or self::h3]") for tag in [tag.tag]
+        ]
+        assert levels[0] == 1
+        assert levels.count(1) == 1
+        assert all(after <= before + 1 for before, after in pairwise(levels))
+        ids = page.values("//@id")
+        assert len(ids) == len(set(ids)), address
