@@ -5,7 +5,7 @@
 A company is drawn whose last month leaves so many transfers waiting, beside about as many that are booked unattended, and a
 model that has learned from a smaller company proposes for them. The desk is a process of its own with that model as its
 champion, so that it proposes anew, while it answers, for whom each decision concerns. One person asks, one page after the
-other; an answer is over with its last byte.
+other, and looks for a second at what he decides on; an answer is over with its last byte.
 """
 
 import os
@@ -48,6 +48,7 @@ from matching_platform.sample import company
 FIRST: Final = "2024-01"
 READY_SECONDS: Final = 600.0
 PERSON: Final = "anna"
+THINKS: Final = 1.0  # seconds
 
 _POLL_SECONDS: Final = 0.2
 _READY: Final = {"desk_champion_ready 1.0", "desk_proposing_transfers 0.0", 'desk_outbox_entries{table="bookings"} 0.0'}
@@ -69,12 +70,14 @@ class Person:
     seconds: defaultdict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
 
     def ask(self, what: str, path: str, form: dict[str, Any] | None = None) -> httpx.Response:
-        """The answer; what was sent, where there is a `form`, and what it leads to is not followed."""
+        """The answer, also where it refuses a decision; with a `form` it is sent, and where it leads is not followed."""
         began = time.perf_counter()
         answer = self.client.get(path) if form is None else self.client.post(path, data=form)
-        self.seconds[what].append(time.perf_counter() - began)
-        if answer.is_error and answer.status_code != httpx.codes.CONFLICT:
+        taken = time.perf_counter() - began
+        refused = answer.status_code == httpx.codes.CONFLICT
+        if answer.is_error and not refused:
             answer.raise_for_status()
+        self.seconds["refused decision" if refused else what].append(taken)
         return answer
 
 
@@ -179,8 +182,8 @@ def _wait(client: httpx.Client, process: "subprocess.Popen[bytes]", log: Path) -
         time.sleep(_POLL_SECONDS)
 
 
-def review(person: Person, month: str, times: int) -> None:
-    """Asks for each page so many times, of other transfers each time, and decides on as many."""
+def review(person: Person, month: str, times: int, thinks: float) -> None:
+    """Asks for each page so many times, of other transfers each time, and decides on as many, after so many seconds each."""
     listed = list(islice(_listed(person, month), times))
     for turn, (path, payer) in enumerate(listed):
         person.ask("filtered queue", str(httpx.URL(f"/months/{month}", params={"text": payer})))
@@ -192,11 +195,12 @@ def review(person: Person, month: str, times: int) -> None:
         person.ask("booked page", str(httpx.URL("/booked", params={"month": month, "page": turn + 1})))
     path = listed[0][0]
     while len(person.seconds["accepting"]) < times:
-        found = _accepting(person.ask("case after a decision", path).text)
-        # What is not to be accepted pays nothing.
-        answer = person.ask("accepting", f"{path}/decision", found)
-        path = answer.headers["location"] if answer.is_redirect else path
-        path = str(httpx.URL(path).copy_with(query=None))
+        page = html.fromstring(person.ask("case after a decision", path).text)
+        time.sleep(thinks)
+        answer = person.ask("accepting", f"{path}/decision", _accepting(page))
+        # What cannot be accepted is left for later.
+        onward = answer.headers["location"] if answer.is_redirect else page.xpath("//a[@rel='next']/@href")[0]
+        path = str(httpx.URL(onward).copy_with(query=None))
 
 
 def _listed(person: Person, month: str) -> Iterator[tuple[str, str]]:
@@ -210,14 +214,10 @@ def _listed(person: Person, month: str) -> Iterator[tuple[str, str]]:
         yield chosen.get("href"), (chosen.text or "").split(" ")[0]
 
 
-def _accepting(page: str) -> dict[str, Any]:
-    """What a case's page sends to accept, else to say that it pays nothing."""
-    forms = {
-        _hidden(form, "action"): form for form in html.fromstring(page).forms if form.xpath(".//*[@name='action']")
-    }
-    form = forms.get("accept", forms.get("nothing"))
+def _accepting(page: Any) -> dict[str, Any]:
+    """What a case's page sends to accept what is proposed."""
     fields: defaultdict[str, list[str]] = defaultdict(list)
-    for name, value in form.form_values():
+    for name, value in page.xpath("//form[.//button[@data-key='a']]")[0].form_values():
         fields[name].append(value)
     return dict(fields)
 
@@ -248,7 +248,7 @@ def main(
             scale.learned(Path(work))
         made = make(Path(work, "desk"), model or Path(work, "model"), waiting, invoices)
         with served(made) as person:
-            review(person, made.month, times)
+            review(person, made.month, times, THINKS)
     Console().print(table(person.seconds, f"{waiting:,} transfers waiting, {invoices:,} invoices"))
 
 

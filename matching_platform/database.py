@@ -12,8 +12,10 @@ _LOCK: Final = 4_137_201
 _WAIT_SECONDS: Final = 30
 _REFUSED: Final = "rows of %(table)s are never changed or deleted"
 _SQLITE: Final = """
-CREATE TRIGGER %(table)s_no_{verb} BEFORE {verb} ON %(table)s
+CREATE TRIGGER %(table)s_no_{verb} BEFORE {verb} ON %(table)s {when}
 BEGIN SELECT RAISE(ABORT, '{refused}'); END"""
+# INSERT OR REPLACE takes the row of the same key away without a DELETE that a trigger would see.
+_KNOWN: Final = "WHEN EXISTS (SELECT 1 FROM %(table)s WHERE {key} = NEW.{key})"
 _POSTGRESQL: Final = """
 CREATE OR REPLACE FUNCTION %(table)s_stay() RETURNS trigger LANGUAGE plpgsql AS
 $$ BEGIN RAISE EXCEPTION '{refused}'; END $$;
@@ -43,9 +45,10 @@ def writing(engine: Engine) -> Iterator[Connection]:
 
 
 def append_only(table: Table) -> Table:
-    """The same table, which when it is made gets triggers that refuse to change or delete its rows."""
-    for verb in ("UPDATE", "DELETE"):
-        ddl = DDL(_SQLITE.format(verb=verb, refused=_REFUSED))
+    """The same table, of one key, which when it is made gets triggers that refuse to change, replace or delete its rows."""
+    (key,) = table.primary_key.columns.keys()
+    for verb, when in {"UPDATE": "", "DELETE": "", "INSERT": _KNOWN.format(key=key)}.items():
+        ddl = DDL(_SQLITE.format(verb=verb, when=when, refused=_REFUSED))
         event.listen(table, "after_create", ddl.execute_if(dialect="sqlite"))
     ddl = DDL(_POSTGRESQL.format(refused=_REFUSED))
     event.listen(table, "after_create", ddl.execute_if(dialect="postgresql"))

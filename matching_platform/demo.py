@@ -24,7 +24,7 @@ from matching_platform.access import Access, Role
 from matching_platform.access.listening import link_of
 from matching_platform.defs import gate, local
 from matching_platform.defs.common import MONTHS, NONE, PLATFORM, SOURCE
-from matching_platform.defs.decisions import DECISIONS, decided, made_on
+from matching_platform.defs.decisions import DECISIONS, decided, decided_on
 from matching_platform.defs.learning import sources
 from matching_platform.defs.raw import arrival, arrivals, recorded, watched
 from matching_platform.defs.tables import source_of_matches
@@ -187,10 +187,13 @@ def _is_labelled(platform: Platform, month: str, found: Mapping[str, Mapping[str
     current = {name: platform.catalog.get(name, month) for name in (*RAW_TABLES, DECISIONS, "labelled_pairs")}
     made_of = {name: one.metadata.get(SOURCE) if one else NONE for name, one in current.items()}
     expected = {name: found[name].get(month, NONE) for name in (*RAW_TABLES, DECISIONS)}
-    expected["matches"] = source_of_matches(expected["matches"], made_on(platform, month))
-    if current["matches"] is None or any(made_of[name] != mark for name, mark in expected.items()):
+    if current["transfers"] is None or current["matches"] is None:
         return False
-    return made_of["labelled_pairs"] == sources(platform, month)
+    decisions = decided_on(platform, month)
+    expected["matches"] = source_of_matches(expected["matches"], decisions)
+    if any(made_of[name] != mark for name, mark in expected.items()):
+        return False
+    return made_of["labelled_pairs"] == sources(platform, month, decisions)
 
 
 def _is_learned(platform: Platform, month: str) -> bool:

@@ -172,10 +172,13 @@ class Access:
 
     # Sessions
 
-    def login(self, name: str, password: str, address: str) -> str:
-        """The key of a new session; LoginError or TooManyError, which do not say whether there is such a user."""
+    def login(self, name: str, password: str, address: str, *, shared: bool = False) -> str:
+        """The key of a new session; LoginError or TooManyError, which do not say whether there is such a user.
+
+        Failures of a `shared` address, from which everybody comes, make nobody wait.
+        """
         given = folded(name)
-        counted, now = attempts.keys(given, address), self.clock()
+        counted, now = attempts.keys(given, "" if shared else address), self.clock()
         with writing(self.engine) as connection:
             wait = attempts.take(connection, counted, now)
             found = self._row(connection, given)
@@ -195,7 +198,10 @@ class Access:
                 key = self._begin_session(connection, given)
                 self._write(connection, given, Event.LOGIN, given, address)
                 return key
-            self._write(connection, "", Event.LOGIN_REFUSED, about, address)
+            if found:
+                self._write(connection, "", Event.LOGIN_REFUSED, about, address)
+        if found is None:
+            self.refused("", Event.LOGIN_REFUSED, "", address)
         raise LoginError("the name or the password is wrong")
 
     def session(self, key: str) -> User | None:

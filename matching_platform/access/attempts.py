@@ -23,9 +23,10 @@ FORGOTTEN: Final = timedelta(days=1)
 _MOST_DOUBLINGS: Final = 10
 
 
-def keys(name: str, address: str) -> tuple[str, str]:
-    """What is counted of a login. What is typed as a name may be a password: it is not kept."""
-    return f"name:{digest(name)}", f"address:{_network(address)}"
+def keys(name: str, address: str) -> tuple[str, ...]:
+    """What is counted of a login; an empty address is not. What is typed as a name may be a password: it is not kept."""
+    by_name = f"name:{digest(name)}"
+    return (by_name, f"address:{_network(address)}") if address else (by_name,)
 
 
 def take(connection: Connection, counted: Sequence[str], now: datetime) -> timedelta:
@@ -45,11 +46,11 @@ def take(connection: Connection, counted: Sequence[str], now: datetime) -> timed
     return timedelta()
 
 
-def forgive(connection: Connection, counted: tuple[str, str]) -> None:
+def forgive(connection: Connection, counted: Sequence[str]) -> None:
     """A login succeeded: its name starts anew, and its address is as it was before."""
-    name, address = counted
+    name, *address = counted
     connection.execute(delete(ATTEMPTS).where(ATTEMPTS.c.key == name))
-    less = update(ATTEMPTS).where(ATTEMPTS.c.key == address, ATTEMPTS.c.failures > 0)
+    less = update(ATTEMPTS).where(ATTEMPTS.c.key.in_(address), ATTEMPTS.c.failures > 0)
     connection.execute(less.values(failures=ATTEMPTS.c.failures - 1))
 
 

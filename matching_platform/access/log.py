@@ -11,7 +11,7 @@ from matching_platform.access.tables import AUDIT
 
 # A refusal that repeats is written once in that time: nobody fills the disk with refusals.
 ONCE_IN: Final = timedelta(hours=1)
-_LONGEST: Final = 300
+LONGEST: Final = 300
 
 
 class Event(StrEnum):
@@ -74,4 +74,4 @@ def read(connection: Connection, text: str, before: int | None, limit: int) -> l
 
 def _cut(text: str) -> str:
     # A database takes no NUL.
-    return text.replace("\0", "")[:_LONGEST]
+    return text.replace("\0", "")[:LONGEST]

@@ -52,7 +52,7 @@ def list_users() -> None:
         link = f"link until {_time(one.invited_until)}" if one.invited_until else ""
         password = "" if one.has_password else "no password"
         state = ", ".join(part for part in ("active" if one.active else "deactivated", password, link) if part)
-        table.add_row(one.name, one.role, state, _time(one.since))
+        _add(table, one.name, one.role, state, _time(one.since))
     out.print(table)
 
 
@@ -106,7 +106,7 @@ def list_tokens() -> None:
     for one in access.tokens():
         state = "active" if one.active(now) else "revoked" if one.revoked else "expired"
         ends, used = _time(one.expires), _time(one.last_used)
-        table.add_row(one.name, one.role, state, _time(one.issued), one.issued_by, ends, used)
+        _add(table, one.name, one.role, state, _time(one.issued), one.issued_by, ends, used)
     out.print(table)
 
 
@@ -126,7 +126,7 @@ def audit(
     table = Table("", "UTC", "who", "what", "about", "from", box=None, padding=(0, 1, 0, 0))
     for one in reversed(_access(open_platform()).audit(text, limit=lines)):
         who, where = one.actor or "unknown", one.address or "command line"
-        table.add_row(str(one.number), f"{one.at:%Y-%m-%d %H:%M:%S}", who, one.action, one.about, where)
+        _add(table, str(one.number), f"{one.at:%Y-%m-%d %H:%M:%S}", who, one.action, one.about, where)
     out.print(table)
 
 
@@ -160,6 +160,11 @@ def _say_link(platform: "Platform", name: str, key: str) -> None:
 
     say(f"With this link, {name} chooses a password; it is good once and for 24 hours:")
     say(link_of(platform.settings.desk, key))
+
+
+def _add(table: Table, *cells: str) -> None:
+    # Names of files and of those who act may hold what commands a terminal.
+    table.add_row(*("".join(one if one.isprintable() else ascii(one)[1:-1] for one in cell) for cell in cells))
 
 
 def _time(given: "datetime | None") -> str:

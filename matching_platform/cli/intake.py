@@ -9,7 +9,7 @@ import polars as pl
 import typer
 from rich.table import Table
 
-from matching_platform.cli.shared import Actor, UsageError, err, money, open_platform, out, progress, say
+from matching_platform.cli.shared import Actor, UsageError, err, money, open_platform, out, progress, say, tell_beyond
 
 if TYPE_CHECKING:
     from matching_platform.intake.mapping import ColumnMapping
@@ -70,6 +70,7 @@ def import_files(
             tell("looking", number / len(files))
     for preview in looked:
         _show(preview)
+    tell_beyond({month for preview in looked for month in preview.months}, platform.settings)
     problem = next((preview.problem for preview in looked if preview.problem and not preview.taken), None)
     if problem:
         raise UsageError(f"{problem}{_hint(problem)}")
@@ -82,7 +83,6 @@ def import_files(
     if not yes:
         typer.confirm(f"Take {len(left)} {'file' if len(left) == 1 else 'files'}?", abort=True)
     _take(intake, left, actor or whoami(), unbalanced)
-    _tell_outside(left, platform.settings.first_month or "", platform.settings.last_month or "9999-12")
 
 
 def _progress() -> AbstractContextManager[Callable[[str, float], None]]:
@@ -147,15 +147,6 @@ def _take(intake: "Intake", previews: Sequence["Preview"], actor: str, unbalance
             taken = intake.take(preview, actor, unbalanced=unbalanced)
             say(("ok  ", "green"), f"{taken.name}: {taken.new:,} of {taken.rows:,} {taken.table} are new.")
             tell("taking", number / len(previews))
-
-
-def _tell_outside(previews: Sequence["Preview"], first: str, last: str) -> None:
-    beyond = sorted({month for preview in previews for month in preview.months if not first <= month <= last})
-    if beyond:
-        say(
-            f"{len(beyond)} months ({beyond[0]} to {beyond[-1]}) lie outside {first} to {last} and will not be seen: "
-            "set MATCHING_PLATFORM_FIRST_MONTH and MATCHING_PLATFORM_LAST_MONTH."
-        )
 
 
 def _show(preview: "Preview") -> None:

@@ -6,7 +6,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from matching_platform.cli.shared import Data, open_platform, out, say
+from matching_platform.cli.shared import Data, open_platform, out, say, tell_beyond
 from matching_platform.ledger.reading import read_ledger
 from matching_platform.ledger.schema import RAW_TABLES
 
@@ -38,13 +38,7 @@ def load(data: Data) -> None:
         months = days.dt.strftime("%Y-%m").unique().sort().to_list()
         table.add_row(name, f"{len(days):,}", str(len(months)), *(months[:1] or "–"), *(months[-1:] or "–"))
     out.print(table)
-    first, last = chosen.first_month or "", chosen.last_month or "9999-12"
-    beyond = [month for month in ledger.months() if not first <= month <= last]
-    if beyond:
-        say(
-            f"{len(beyond)} months ({beyond[0]} to {beyond[-1]}) lie outside {first} to {last} and will not be seen: "
-            "set MATCHING_PLATFORM_FIRST_MONTH and MATCHING_PLATFORM_LAST_MONTH."
-        )
+    tell_beyond(ledger.months(), chosen)
     say("Next: `make dev` starts Dagster; where it runs, its sensor finds the new months by itself.")
 
 

@@ -1,6 +1,6 @@
 """What all commands share: consoles, options, and how figures and months are read and shown."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,11 +12,11 @@ from rich.table import Table
 from rich.text import Text
 
 from matching_platform.ledger.money import MINOR_UNITS
-from matching_platform.ledger.months import parse_month
+from matching_platform.ledger.months import beyond, parse_month
 from matching_platform.ledger.reading import Ledger
 
 if TYPE_CHECKING:
-    from matching_platform.environment import Platform
+    from matching_platform.environment import Platform, Settings
 
 # Ids, numbers and titles may hold anything: no text is read as markup here, and styles are given by `Text`.
 out = Console(markup=False, emoji=False, highlight=False)
@@ -94,6 +94,18 @@ def figures(title: str, figures: dict[str, float]) -> Table:
     for name, value in figures.items():
         table.add_row(name, cell(value))
     return table
+
+
+def tell_beyond(months: Iterable[str], settings: "Settings") -> None:
+    """Says which months no asset will ever read."""
+    found = beyond(months, settings.first_month, settings.last_month)
+    if not found:
+        return
+    which = f"{found[0]} lies" if len(found) == 1 else f"{len(found)} months ({found[0]} to {found[-1]}) lie"
+    say(
+        f"{which} outside {settings.first_month or 'the first'} to {settings.last_month or 'now'} and will not be seen: "
+        "set MATCHING_PLATFORM_FIRST_MONTH and MATCHING_PLATFORM_LAST_MONTH."
+    )
 
 
 def money(minor: int | None) -> str:

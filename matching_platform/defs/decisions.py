@@ -28,7 +28,6 @@ from matching_platform.defs.refusal import refused
 from matching_platform.environment import Platform
 from matching_platform.ledger.validation import LedgerError
 from matching_platform.review.tags import SCHEMA, validated
-from matching_platform.store.catalog import Current
 from matching_platform.warehouse.tables import raw_name
 
 DECISIONS: Final = "decisions"
@@ -154,15 +153,19 @@ def decisions(context: dg.AssetExecutionContext, platform: PlatformParam) -> dg.
     return materialized(context, platform, made.costing(warehouse.costs()))
 
 
-def made_on(platform: Platform, month: str) -> Current | None:
-    """What was decided on transfers of a month, as it is current; None where nothing was."""
-    current = platform.catalog.get(DECISIONS, month)
-    return current if current and current.metadata["rows"] else None
+def decided_on(platform: Platform, month: str) -> pl.DataFrame:
+    """What was decided on the transfers that are of a month now, in order: columns of `tags.SCHEMA`, and `version`, the
+    name of the decisions of which a row is. The bank may have told another month when somebody decided."""
+    transfers = platform.store.open_frame(platform.current("transfers", month))
+    made = [one.version for one in platform.catalog.latest(DECISIONS).values() if one.metadata["rows"]]
+    every = (platform.store.open_frame(version).with_columns(version=pl.lit(version.name)) for version in made)
+    known = pl.concat([pl.LazyFrame(schema={**SCHEMA, "version": pl.String()}), *every])
+    return known.join(transfers, on="transfer_id", how="semi").sort("number", "invoice_id").collect()
 
 
-def frame_of(platform: Platform, current: Current | None) -> pl.DataFrame:
-    """Decisions as `tags.SCHEMA` has them; none where there are none."""
-    return platform.store.read_frame(current.version) if current else pl.DataFrame(schema=SCHEMA)
+def versions_of(decisions: pl.DataFrame) -> list[str]:
+    """The names of the versions that hold what was decided, see `decided_on`."""
+    return decisions["version"].unique().sort().to_list()
 
 
 defs = dg.Definitions(assets=[raw_decisions, decisions], sensors=[new_decisions])

@@ -29,14 +29,14 @@ from matching_platform.defs.common import (
     materialized,
     table,
 )
-from matching_platform.defs.decisions import DECISIONS, frame_of, made_on
+from matching_platform.defs.decisions import DECISIONS, decided_on, versions_of
 from matching_platform.defs.pods import GPU_POOL, goes_on_elsewhere, op_tags, preempted
 from matching_platform.defs.searching import ASKED_FOR, TRAINING, outcome, search_once, settings_for
 from matching_platform.environment import Platform
 from matching_platform.learning import examination, split
 from matching_platform.learning.baselines import rules
 from matching_platform.learning.baselines.trees import Trees
-from matching_platform.learning.examination import Exam, Examined, Sitting, frozen_exam, newest_exam, sit, tried
+from matching_platform.learning.examination import Exam, Examined, Match, Sitting, frozen_exam, newest_exam, sit, tried
 from matching_platform.learning.examples import label_month, shown_pairs
 from matching_platform.learning.gate import Sides, examine, examine_data, examine_split
 from matching_platform.learning.report import ReportData, render, worst_mistakes
@@ -59,6 +59,7 @@ from matching_platform.learning.train_set import (
 from matching_platform.learning.training import TrainingSettings, train
 from matching_platform.ledger.reading import Ledger
 from matching_platform.ledger.schema import RAW_TABLES
+from matching_platform.matching.decisions import decided, why
 from matching_platform.matching.matcher import Matcher
 from matching_platform.review.tags import against_proposals
 from matching_platform.store import checkpoints
@@ -89,14 +90,15 @@ def labelled_pairs(context: dg.AssetExecutionContext, platform: PlatformParam) -
     made = {}
     for month in months:
         warehouse = charged(context, platform)
-        judged = against_proposals(frame_of(platform, made_on(platform, month)), ledger.matches)
+        decisions = decided_on(platform, month)
+        judged = against_proposals(decisions, ledger.matches)
         corrected = judged.filter("corrected")["transfer_id"]
         pairs = label_month(ledger, month, platform.candidates(warehouse), corrected)
         metadata = {
             "dagster/partition_row_count": pairs.height,
             "rows": pairs.height,
             "transfers": pairs["transfer_id"].n_unique(),
-            SOURCE: sources(platform, month),
+            SOURCE: sources(platform, month, decisions),
             "corrections": len(corrected),
             "confirmations": judged.height - len(corrected),
             "right pairs": int(pairs.filter(pl.col("invoice_id").is_not_null())["label"].sum()),
@@ -283,13 +285,13 @@ def evaluation_report(context: dg.AssetExecutionContext, platform: PlatformParam
     champion = platform.registry.champion()
     made = read(platform.store, learned)
     test, newest = _exams(platform, made)
-    sides = {
+    sides: dict[str, Match] = {
         "model": Matcher.load(platform.store.fetch(challenger)).match,
         "rules": rules.match,
         "trees": Trees.learn(_lessons(platform, made), _seen(platform, made), made.until).match,
     }
     if champion:
-        sides["champion"] = Matcher.load(platform.store.fetch(champion.model)).match
+        sides["champion"] = _as_permitted(platform, champion.model)
     sittings = {
         name: {side: sit(exam, match) for side, match in sides.items()}
         for name, exam in (("test", test), ("newest", newest))
@@ -317,11 +319,17 @@ def evaluation_report(context: dg.AssetExecutionContext, platform: PlatformParam
     return materialized(context, platform, result, gate.results("evaluation_report", verdicts, version.digest))
 
 
-def sources(platform: Platform, month: str) -> str:
+def _as_permitted(platform: Platform, model: Version) -> Match:
+    """What a model proposes, booked unattended from where it may: one that broke its promise sets no bar for the next."""
+    matcher = Matcher.load(platform.store.fetch(model))
+    own = matcher.auto_from
+    booked_from = max(own, platform.unattended.permission().thresholds.get(model.name, own))
+    return lambda ledger, months: decided(matcher.match(ledger, months), own, booked_from, why(booked_from, ""))
+
+
+def sources(platform: Platform, month: str, decisions: pl.DataFrame) -> str:
     """What the labelled pairs of a month are made of: the names of the month's tables, and of what people decided."""
-    decided = made_on(platform, month)
-    made_of = [*(platform.current(name, month) for name in RAW_TABLES), *([decided.version] if decided else [])]
-    return " ".join(version.name for version in made_of)
+    return " ".join([*(platform.current(name, month).name for name in RAW_TABLES), *versions_of(decisions)])
 
 
 def _freeze(platform: Platform, who: str, because: str | None) -> FrozenTest:

@@ -18,21 +18,23 @@ from matching_platform.defs.common import (
     materialized,
     table,
 )
-from matching_platform.defs.decisions import DECISIONS, frame_of, made_on
+from matching_platform.defs.decisions import DECISIONS, decided_on, versions_of
 from matching_platform.defs.pods import op_tags
+from matching_platform.defs.raw import Fingerprints, watched
 from matching_platform.defs.refusal import refused
 from matching_platform.environment import Platform
 from matching_platform.ledger.months import month_of
 from matching_platform.ledger.schema import TABLES
 from matching_platform.ledger.validation import ROW, LedgerError, check_references, validate
-from matching_platform.review.tags import tags
-from matching_platform.store.catalog import Current
+from matching_platform.review.tags import naming_others, tags
 from matching_platform.warehouse.tables import raw_name
 from matching_platform.warehouse.warehouse import Warehouse
 
 MATCHES: Final = "matches"
 # Metadata: how many rows the finance system tagged.
 BY_FINANCE: Final = "tagged by finance"
+# Metadata: how many decisions count no more, since what they name is gone.
+LOST: Final = "decisions on invoices that are gone"
 
 _ROWS: Final = {
     "invoices": "A row is a valid invoice or credit note issued in the month, its amount in minor units.",
@@ -55,8 +57,12 @@ def _table(name: str) -> dg.AssetsDefinition:
     )
     def build(context: dg.AssetExecutionContext, platform: PlatformParam) -> dg.MaterializeResult:
         month, warehouse = context.partition_key, charged(context, platform)
-        mark = warehouse.months().get(name, {}).get(month, NONE)
-        frame = _accepted(platform, warehouse, name, month, warehouse.read_month(name, month))
+        marks = warehouse.months()
+        mark = marks.get(name, {}).get(month, NONE)
+        if mark == NONE and _may_be_empty(platform, name, month, marks):
+            frame = pl.DataFrame(schema=TABLES[name].schema)
+        else:
+            frame = _accepted(platform, warehouse, name, month, warehouse.read_month(name, month))
         return _made(context, platform, warehouse, name, frame, {SOURCE: mark})
 
     return build
@@ -74,35 +80,67 @@ def _table(name: str) -> dg.AssetsDefinition:
     group_name="tables",
     kinds={"polars", "parquet"},
     op_tags=op_tags(MATCHES),
-    code_version="2",
+    code_version="3",
 )
 def matches(context: dg.AssetExecutionContext, platform: PlatformParam) -> dg.MaterializeResult:
     month, warehouse = context.partition_key, charged(context, platform)
-    mark, decided = warehouse.months().get(MATCHES, {}).get(month, NONE), made_on(platform, month)
-    if mark == NONE and not _was_tagged(platform, month):
+    mark, decisions = warehouse.months().get(MATCHES, {}).get(month, NONE), decided_on(platform, month)
+    if mark == NONE and not _had_rows(platform, MATCHES, month):
         by_finance = pl.DataFrame(schema=TABLES[MATCHES].schema)
     else:
         by_finance = _accepted(platform, warehouse, MATCHES, month, warehouse.read_month(MATCHES, month))
-    transfers = platform.read("transfers", month).select("transfer_id")
-    known = frame_of(platform, decided).join(transfers, on="transfer_id", how="semi", maintain_order="left")
+    lost = _naming_no_invoice(platform, warehouse, decisions)
+    known = decisions.join(lost, on="transfer_id", how="anti", maintain_order="left")
     frame = tags(by_finance, known).sort(pl.all())
     metadata = {
-        SOURCE: source_of_matches(mark, decided),
+        SOURCE: source_of_matches(mark, decisions),
         BY_FINANCE: by_finance.height,
         "transfers decided on": known["transfer_id"].n_unique(),
+        LOST: lost["number"].n_unique(),
+        **_first_lost(lost),
     }
     return _made(context, platform, warehouse, MATCHES, frame, metadata)
 
 
-def source_of_matches(mark: str, decided: Current | None) -> str:
+def source_of_matches(mark: str, decisions: pl.DataFrame) -> str:
     """What the matches of a month are made of: the finance system's tags of that fingerprint, and what people decided."""
-    return f"{mark} {decided.version.name}" if decided else mark
+    return " ".join([mark, *versions_of(decisions)])
 
 
-def _was_tagged(platform: Platform, month: str) -> bool:
-    """Whether the finance system had tagged something of the month; it does not take all of that away."""
-    before = platform.catalog.get(MATCHES, month)
-    return bool(before and before.metadata.get(BY_FINANCE, before.metadata.get("rows")))
+def _naming_no_invoice(platform: Platform, warehouse: Warehouse, decisions: pl.DataFrame) -> pl.DataFrame:
+    """The rows in force that name an invoice that nobody has, neither accepted nor in a month that is yet to be read."""
+    if decisions["invoice_id"].is_null().all():
+        return decisions.clear()
+    accepted = platform.catalog.latest("invoices")
+    held = [pl.DataFrame(schema={"invoice_id": pl.String()})]
+    held += [platform.store.open_frame(one.version).select("invoice_id").collect() for one in accepted.values()]
+    read = {month: one.metadata.get(SOURCE) for month, one in accepted.items()}
+    changed = (month for month, mark in watched(platform)[0].get("invoices", {}).items() if read.get(month) != mark)
+    raw = (warehouse.read_month("invoices", month) for month in changed)
+    held += [frame.select(pl.col("invoice_id").cast(pl.String)) for frame in raw if "invoice_id" in frame.columns]
+    return naming_others(decisions, pl.concat(held)["invoice_id"])
+
+
+def _first_lost(lost: pl.DataFrame) -> dict[str, str]:
+    if lost.is_empty():
+        return {}
+    first = lost.row(0, named=True)
+    told = f"decision {first['number']} on transfer {first['transfer_id']} names invoice {first['invoice_id']}"
+    return {"first of them": f"{told}, which there is no more; decide on the transfer anew"}
+
+
+def _may_be_empty(platform: Platform, name: str, month: str, found: Fingerprints) -> bool:
+    """Whether a month has no invoices and never had any, but transfers: whose invoices are of other months, or come late.
+
+    Nobody asks for it by himself before the monthly job does: most often they are on their way.
+    """
+    return name == "invoices" and month in found.get("transfers", {}) and not _had_rows(platform, name, month)
+
+
+def _had_rows(platform: Platform, name: str, month: str) -> bool:
+    """Whether the finance system had something of the month; it does not take all of that away."""
+    before = platform.catalog.get(name, month)
+    return bool(before and before.metadata.get(BY_FINANCE, before.metadata["rows"]))
 
 
 def _made(

@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from threading import Thread
 from typing import Final
 
 from fastapi import FastAPI
@@ -42,9 +41,9 @@ def create_app(platform: Platform) -> FastAPI:
 
     @asynccontextmanager
     async def running(_: FastAPI) -> AsyncIterator[None]:
+        # Whoever is answered first does not wait for his templates.
+        prepare()
         review.start()
-        # The first reader of a page does not wait for its template.
-        Thread(target=prepare, name="reading templates", daemon=True).start()
         yield
         review.close()
 

@@ -31,21 +31,23 @@ class Proposed:
 @dataclass
 class Shelf:
     """The current versions of transfers, invoices, tags and proposals of all months, as far as they were read, and `since`
-    when a month's proposals are as they are (UTC)."""
+    when a month's proposals are as they are (UTC). What was read is to be shown; who has done that sets `is_shown`."""
 
     platform: Platform
     versions: dict[str, dict[str, Version]] = field(default_factory=dict)
     since: dict[str, datetime] = field(default_factory=dict)
+    is_shown: bool = True
     _tables: dict[str, dict[str, pl.DataFrame]] = field(default_factory=dict)
     _proposed: dict[str, Proposed] = field(default_factory=dict)
 
     def look(self) -> bool:
-        """Whether any version changed; what did is read."""
+        """Whether any version changed since what is shown; what did is read."""
         catalog = self.platform.catalog
         current = {name: catalog.latest(name) for name in (*RAW_TABLES, proposed.ASSET)}
         versions = {name: {month: one.version for month, one in months.items()} for name, months in current.items()}
         if versions == self.versions:
-            return False
+            return not self.is_shown
+        self.is_shown = False
         for name in RAW_TABLES:
             held, known = self._tables.get(name, {}), self.versions.get(name, {})
             self._tables[name] = {

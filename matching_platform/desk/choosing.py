@@ -8,7 +8,7 @@ from babel import Locale
 
 from matching_platform.desk.formats import AmountError, amount
 from matching_platform.desk.i18n import mark
-from matching_platform.review.cases import OpenInvoice, Row
+from matching_platform.review.cases import Case, OpenInvoice, Row, Settles
 from matching_platform.review.decisions import Allocation
 
 # What becomes of what is missing: it stays open, or it is a discount or a fee and the invoice is closed.
@@ -28,6 +28,15 @@ class Line:
     def left(self) -> int:
         """What stays open."""
         return self.invoice.open - self.amount
+
+
+@dataclass(frozen=True)
+class Converted:
+    """What amounts in other currencies come to in a transfer's, `sum`, about, at `rates`: units of it for one of each other.
+    None where a rate is not known."""
+
+    sum: int | None
+    rates: tuple[tuple[str, float], ...]
 
 
 @dataclass(frozen=True)
@@ -67,6 +76,16 @@ def choose(
         lines = _cut(lines, sum(line.amount for line in lines) - row.amount)
     total = sum(line.amount for line in lines)
     return Chosen(tuple(lines), total, row.amount - total if comparable else None)
+
+
+def convert(parts: Sequence[Line | Settles], case: Case) -> Converted:
+    """What parts of invoices in several currencies come to in that of the transfer."""
+    others = sorted({part.invoice.currency for part in parts} - {case.row.currency})
+    rates = {**case.rates, case.row.currency: 1.0}
+    if not rates.keys() >= set(others):
+        return Converted(None, ())
+    total = sum(rates[part.invoice.currency] * part.amount for part in parts)
+    return Converted(round(total), tuple((name, rates[name]) for name in others))
 
 
 def _line(invoice: OpenInvoice, typed: str, seen: int | None, locale: Locale) -> Line:

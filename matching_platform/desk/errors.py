@@ -1,6 +1,7 @@
 """Errors as pages: what is wrong, and what to do. Below /api, the API answers for itself."""
 
 import logging
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
 
@@ -8,8 +9,9 @@ from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from matching_platform.desk.i18n import mark
 from matching_platform.desk.rendering import render
@@ -24,7 +26,10 @@ _TOLD: Final[dict[int, tuple[str, str]]] = {
     409: (mark("Somebody was faster"), mark("Nothing was changed. Look at the list, and decide again.")),
     413: (mark("Too large"), mark("Send less at a time.")),
     429: (mark("Too many attempts"), mark("Wait a minute, and try again.")),
-    500: (mark("Something broke"), mark("It was written to the desk's log, and nothing was recorded. Try again.")),
+    500: (
+        mark("Something broke"),
+        mark("It was written to the desk's log. Look whether what you did was recorded before you try again."),
+    ),
     503: (mark("Not answering"), mark("The desk's database does not answer. Try again in a minute.")),
 }
 
@@ -34,7 +39,32 @@ def handle(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _refused)
     app.add_exception_handler(RequestValidationError, lambda request, _: page(request, 404))
     app.add_exception_handler(OperationalError, _no_database)
-    app.add_exception_handler(Exception, lambda request, _: page(request, 500))
+    app.add_middleware(Broken)
+
+
+@dataclass(frozen=True)
+class Broken:
+    """Answers an error of ours with a page; inside the layers that add headers, which the framework's own answer escapes."""
+
+    app: ASGIApp
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        begun = False
+
+        async def sending(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await self.app(scope, receive, sending)
+        except ClientDisconnect:
+            return  # Nobody is there to be answered.
+        except Exception:
+            if scope["type"] != "http" or begun:
+                raise
+            _log.exception("%s %s broke", scope["method"], scope["path"])
+            await page(Request(scope), 500)(scope, receive, send)
 
 
 def page(request: Request, status: int, detail: str = "") -> Response:

@@ -14,11 +14,13 @@ from matching_platform.ledger.months import parse_month
 
 _HUNDRED: Final = 100
 # English knows many dollars and no złoty; a code is never wrong there.
-_PATTERNS: Final = {"en": "¤¤\u00a0#,##0.00;-¤¤\u00a0#,##0.00"}
+_PATTERNS: Final = {"en": "¤¤\u00a0#,##0.00;\u2212¤¤\u00a0#,##0.00"}
 _PLAIN: Final = "#,##0.00"
+_RATE: Final = "@@@@@"
 # Upper bounds of a share, and with how many digits it is written below them.
 _DIGITS: Final = ((0.99, 0), (0.999, 1), (1.0, 2))
 _MOST: Final = 0.9999
+_LEAST: Final = 0.01
 _LONGEST: Final = 40
 _AMOUNT: Final = re.compile(r"-?[0-9]+(?:\.[0-9]{1,2})?")
 _SPACES: Final = re.compile(r"[\s'’]")
@@ -48,10 +50,17 @@ def count(number: int, locale: Locale) -> str:
 
 def share(given: float, locale: Locale) -> str:
     """A share as a percentage, with more digits the nearer it is to one, and never rounded up to more than it is."""
+    if 0 < given < _LEAST:
+        return f"<\u00a0{_percent(_LEAST, 0, locale)}"
     if given >= _MOST:
         return f">\u00a0{_percent(_MOST, 2, locale)}"
     digits = next(digits for bound, digits in _DIGITS if given < bound)
     return _percent(given, digits, locale)
+
+
+def rate(given: float, locale: Locale) -> str:
+    """A rate between currencies, with five digits that count."""
+    return str(format_decimal(Decimal(repr(given)), _RATE, locale))
 
 
 def day(given: date, locale: Locale) -> str:

@@ -30,6 +30,46 @@ def mark(text: str) -> str:
     return text
 
 
+def _counted(one: str, many: str) -> tuple[str, str]:
+    """A sentence of evidence that counts something, and how it is said of one; marks both for translation."""
+    return many, one
+
+
+_COUNTED: Final = dict(
+    (
+        _counted(
+            "{} of them lies inside the range that the title gives",
+            "{} of them lie inside the range that the title gives",
+        ),
+        _counted(
+            "against: title names {} more that is left out",
+            "against: title names {} more that are left out",
+        ),
+        _counted(
+            "this payer collects for many, and {} of them bears his mark",
+            "this payer collects for many, and {} of them bear his mark",
+        ),
+        _counted(
+            "against: {} older invoice of the same amount stays open",
+            "against: {} older invoices of the same amount stay open",
+        ),
+        _counted("{} credit note is netted in", "{} credit notes are netted in"),
+        _counted("against: {} other set would fit to the cent too", "against: {} other sets would fit to the cent too"),
+        _counted("title names {} invoice that is settled already", "title names {} invoices that are settled already"),
+        _counted(
+            "this payer's transfers settled nothing once before",
+            "this payer's transfers settled nothing {} times before",
+        ),
+        _counted("the only candidate does not fit well enough", "none of the {} candidates fits well enough"),
+        _counted("runner-up: another invoice", "runner-up: another set of {} invoices"),
+        _counted(
+            "against: {} of the proposed invoices is settled meanwhile",
+            "against: {} of the proposed invoices are settled meanwhile",
+        ),
+    )
+)
+
+
 def locale_of(request: Request) -> Locale:
     """The reader's locale: of the language that was chosen, else of the one that the browser likes best."""
     asked = _accepted(request.headers.get("accept-language", ""))
@@ -59,7 +99,10 @@ def translator(request: Request) -> Callable[[str], str]:
 def evidence(said: str, language: str) -> str:
     """A statement of `matching.evidence` in `language`, its numbers in their places."""
     template, numbers = template_of(said)
-    text = translations(language).ugettext(template)
+    if template in _COUNTED:
+        text = translations(language).ungettext(_COUNTED[template], template, int(float(numbers[0])))
+    else:
+        text = translations(language).ugettext(template)
     return text.format(*numbers) if numbers else text
 
 

@@ -19,15 +19,26 @@ _AT_ONCE: Final = 5_000  # decisions or bookings
 # Seconds until it is tried again, doubling.
 _FIRST_WAIT: Final = 1.0
 _LONGEST_WAIT: Final = 60.0
+_SAME: Final = (NUMBER, "transfer_id", "actor")
 _NOTHING: Final = {"invoice_id": None, "amount": None}
+# Until that is settled, nobody can decide.
+OTHER_DATABASE: Final = (
+    "the warehouse holds decisions or bookings that the desk's database lacks, or has otherwise; restore the newer "
+    "database, or name another warehouse, and start the desk again"
+)
 _LOG: Final = logging.getLogger(__name__)
+
+
+class OtherDatabaseError(WarehouseError):
+    """What the warehouse has was not carried from this database; nothing more is."""
 
 
 @dataclass(frozen=True)
 class _Source:
-    """What is carried to a table: entries above a number, and their rows."""
+    """What is carried to a table: entries above a number, and their rows. By `same`, an entry there is known to be ours."""
 
     table: str
+    same: tuple[str, ...]
     read: Callable[[int, int], Sequence[Any]]
     last: Callable[[], int]
     rows: Callable[[Sequence[Any]], pl.DataFrame]
@@ -39,13 +50,16 @@ class Outbox:
     def __init__(self, warehouse: Warehouse, decisions: Decisions, bookings: Bookings) -> None:
         self._warehouse = warehouse
         self._sources = (
-            _Source("decisions", decisions.read, decisions.last, decision_rows),
-            _Source("bookings", bookings.read, bookings.last, booking_rows),
+            _Source("decisions", (*_SAME, "decided_at"), decisions.read, decisions.last, decision_rows),
+            _Source("bookings", (*_SAME, "booked_at"), bookings.read, bookings.last, booking_rows),
         )
+        # By table, the last number there, as long as it is of the same entry here.
         self._held: dict[str, int] = {}
         self._carrying = Lock()
         self._wake, self._ends = Event(), Event()
         self.problem = ""
+        # Why nobody can decide now.
+        self.refusal = ""
         self._thread = Thread(target=self._run, name="outbox", daemon=True)
 
     def start(self) -> None:
@@ -63,30 +77,54 @@ class Outbox:
         self._wake.set()
 
     def backlog(self) -> dict[str, int | None]:
-        """How many numbers of each table the warehouse lacks; None before it has answered for the first time."""
+        """How many numbers of each table the warehouse lacks; None before it has answered for the first time, and where
+        it holds what another database decided."""
         held = dict(self._held)
         return {one.table: one.last() - held[one.table] if one.table in held else None for one in self._sources}
 
     def carry(self) -> None:
-        """Carries all that there is; WarehouseError where the warehouse is away."""
+        """Carries all that there is; WarehouseError where the warehouse is away, OtherDatabaseError where it has what this
+        database has not."""
         with self._carrying:
-            for source in self._sources:
-                self._carry(source)
+            try:
+                for source in self._sources:
+                    self._carry(source)
+            except OtherDatabaseError:
+                self.refusal = OTHER_DATABASE
+                self._held.clear()
+                raise
+            self.refusal = ""
 
     def _carry(self, source: _Source) -> None:
-        table = source.table
-        # Whatever came of the last time, the warehouse knows best what it has.
-        held = self._warehouse.last_appended(table)
+        held = self._last(source)
         while entries := source.read(held, _AT_ONCE):
             before = held
-            self._warehouse.append(table, source.rows(entries), before)
-            held = self._warehouse.last_appended(table)
+            self._warehouse.append(source.table, source.rows(entries), before)
+            held = self._last(source)
             if held == before:
                 raise WarehouseError(
-                    f"the table {table} did not take rows after number {before}; see what the desk logs"
+                    f"the table {source.table} did not take rows after number {before}; see what the desk logs"
                 )
-            self._held[table] = held
-        self._held[table] = held
+
+    def _last(self, source: _Source) -> int:
+        """The last number in the warehouse, which knows best what it has; OtherDatabaseError where it is of another entry.
+
+        As others may carry to the same table, this is looked at again whenever that number changed.
+        """
+        held = self._warehouse.last_appended(source.table)
+        if held and held != self._held.get(source.table):
+            self._compare(source, held)
+        self._held[source.table] = held
+        return held
+
+    def _compare(self, source: _Source, number: int) -> None:
+        ours = source.read(number - 1, 1)
+        if ours and ours[0].number == number:
+            there = self._warehouse.read_appended(source.table, f"{ours[0].booked_on:%Y-%m}")
+            rows = there.filter(pl.col(NUMBER) == number).select(source.same).unique()
+            if rows.equals(source.rows(ours).select(source.same).unique()):
+                return
+        raise OtherDatabaseError(f"{OTHER_DATABASE} (the table {source.table} ends with number {number})")
 
     def _run(self) -> None:
         wait = 0.0
@@ -98,6 +136,10 @@ class Outbox:
             try:
                 self.carry()
                 self.problem, wait = "", 0.0
+            except OtherDatabaseError as error:
+                if self.problem != str(error):
+                    _LOG.error("nothing is carried to the warehouse: %s", error)
+                self.problem, wait = str(error), _LONGEST_WAIT
             except WarehouseError as error:
                 self.problem, wait = str(error), min(_LONGEST_WAIT, max(_FIRST_WAIT, 2 * wait))
                 _LOG.warning("decisions wait for the warehouse: %s", error)

@@ -1,11 +1,17 @@
 """Proposes anew, in the background, for transfers that a decision concerns."""
 
 import logging
+import time
 from collections.abc import Callable, Iterable
+from itertools import islice
 from threading import Condition, Thread
 from typing import Final
 
-_AT_ONCE: Final = 32  # transfers, so that the one that somebody waits for is not behind many
+# Transfers: those of one payer together, so that no two are given the same invoice, and the one that somebody waits for not
+# behind many.
+_AT_ONCE: Final = 32
+# Who has just decided gets his next page before the work begins that it caused.
+_HEAD_START_SECONDS: Final = 0.3
 _LOG: Final = logging.getLogger(__name__)
 
 
@@ -16,6 +22,8 @@ class Proposer:
         self._work = work
         self._waiting: dict[str, None] = {}
         self._at_work: set[str] = set()
+        self._begins = 0.0
+        self._is_waited_for = False
         self._changed = Condition()
         self._ends = False
         self._thread = Thread(target=self._run, name="proposing anew", daemon=True)
@@ -34,6 +42,8 @@ class Proposer:
     def ask(self, transfers: Iterable[str]) -> None:
         """Puts transfers at the end of the list; one that is worked on comes again."""
         with self._changed:
+            if not self._waiting:
+                self._begins = time.monotonic() + (0 if self._at_work else _HEAD_START_SECONDS)
             self._waiting.update(dict.fromkeys(transfers))
             self._changed.notify_all()
 
@@ -52,7 +62,9 @@ class Proposer:
             return not wanted
         with self._changed:
             first = {one: None for one in wanted if one in self._waiting}
-            self._waiting = {**first, **self._waiting}
+            if first:
+                self._waiting, self._is_waited_for = {**first, **self._waiting}, True
+                self._changed.notify_all()
             return (
                 self._changed.wait_for(lambda: self._ends or not any(self.is_pending(one) for one in wanted), seconds)
                 and not self._ends
@@ -62,9 +74,11 @@ class Proposer:
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._ends or self._waiting)
-                if self._ends:
+                left = self._begins - time.monotonic()
+                if self._changed.wait_for(lambda: self._ends or self._is_waited_for, left) and self._ends:
                     return
-                taken = [*self._waiting][:_AT_ONCE]
+                self._is_waited_for = False
+                taken = [*islice(self._waiting, _AT_ONCE)]
                 for transfer in taken:
                     del self._waiting[transfer]
                 self._at_work = set(taken)

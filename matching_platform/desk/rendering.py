@@ -14,6 +14,7 @@ from starlette.responses import HTMLResponse
 from matching_platform.desk import formats, i18n
 from matching_platform.desk.preferences import preferences
 from matching_platform.desk.security import csrf_token
+from matching_platform.desk.told import told
 
 _HERE: Final = Path(__file__).parent
 STATIC: Final = _HERE / "static"
@@ -22,6 +23,7 @@ _FORMATS: Final[tuple[Callable[..., str], ...]] = (
     formats.plain,
     formats.count,
     formats.share,
+    formats.rate,
     formats.day,
     formats.short_day,
     formats.moment,
@@ -61,9 +63,14 @@ def environment(locale: str) -> Environment:
     made.policies["ext.i18n.trimmed"] = True
     made.install_gettext_translations(i18n.translations(parsed.language), newstyle=True)  # type: ignore[attr-defined]
     made.filters |= {one.__name__: partial(one, locale=parsed) for one in _FORMATS}
+    made.filters |= {"told": partial(told, locale=parsed), "capital": _capital}
     made.filters["evidence"] = partial(i18n.evidence, language=parsed.language)
     made.globals |= {"static": static, "language": parsed.language, "languages": i18n.LANGUAGES}
     return made
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def prepare() -> None:

@@ -15,15 +15,18 @@ from matching_platform.desk.proposing import Proposer
 from matching_platform.environment import Platform
 from matching_platform.matching.again import MONTHS_KEPT, Again
 from matching_platform.matching.arrays import Ints
+from matching_platform.matching.evidence import BEING_PROPOSED_ANEW, SETTLED_MEANWHILE
 from matching_platform.matching.marks import marks
 from matching_platform.matching.matcher import Matched, Matcher
 from matching_platform.monitoring.promise import interval
 from matching_platform.review import listing
 from matching_platform.review.bookings import Booking
+from matching_platform.review.books import Books
 from matching_platform.review.cases import (
     Case,
     Filter,
     Mark,
+    Offer,
     OpenInvoice,
     Option,
     Page,
@@ -32,8 +35,8 @@ from matching_platform.review.cases import (
     Status,
     Summary,
 )
-from matching_platform.review.decider import Decider
-from matching_platform.review.decisions import Decision, Wanted
+from matching_platform.review.decider import Also, Decider
+from matching_platform.review.decisions import Decision, DecisionError, Wanted
 from matching_platform.review.standing import Other, Proposal, Standing
 from matching_platform.store.unattended import NEVER, Permission
 from matching_platform.store.versions import Version
@@ -44,8 +47,6 @@ _PATIENCE: Final = 2.0
 _LONGEST_PAGE: Final = 1000
 _MAY_BE_MEANT: Final = 50  # invoices
 _NAMES: Final = ("invoice_id", "number", "reference", "counterparty_name")
-_BEING_LOOKED_AT: Final = "against: another decision concerns this transfer, and it is being proposed anew"
-_SETTLED_MEANWHILE: Final = "against: {} of the proposed invoices are settled meanwhile"
 _LOG: Final = logging.getLogger(__name__)
 
 
@@ -102,13 +103,16 @@ class Review:
             else:
                 books = self._decider.standing.books
             if changed or permission != self._permission:
-                self._permission = permission
-                if self._decider.replace(books, may_book(books, permission, self._own)):
+                may = None if self.outbox.refusal else may_book(books, permission, self._own)
+                if self._decider.replace(books, may):
                     self.outbox.wake()
                 self._warm()
                 if changed:
                     with self._decider.lock:
                         self._again, self._seen = None, 0
+                # Last, as what failed is tried again at the next look.
+                self._permission = permission
+                self._shelf.is_shown = True
             self._read_judged()
         self._follow()
 
@@ -153,19 +157,33 @@ class Review:
             if row.status not in (Status.WAITING, Status.LATER):
                 settled = listing.settles(standing, transfer, standing.settles(transfer))
             others = shown.others or self._others(transfer_id)
+            options = (self._option(transfer, other) for other in others)
             return Case(
                 row=row,
                 account=standing.books.transfers["counterparty_account"][transfer],
                 proposal=listing.option(standing, transfer, shown.confidence, shown.parts),
-                runners_up=tuple(self._option(transfer, other) for other in others),
-                evidence=shown.evidence if up_to_date else (*shown.evidence, _BEING_LOOKED_AT),
+                # What others have settled since can be taken no more.
+                runners_up=tuple(option for option in options if option.is_open),
+                evidence=shown.evidence if up_to_date else (*shown.evidence, BEING_PROPOSED_ANEW),
                 marks=self._marks(transfer, [shown.parts, *(other.parts for other in others)]),
                 model=shown.model,
                 booked_from=self._permission.auto_from(shown.model, self._own.get(shown.model, NEVER)),
                 history=tuple(history),
+                rates=standing.books.rates_to(row.currency),
                 settled=settled,
                 expected=history[-1].number if history else 0,
             )
+
+    def row(self, transfer_id: str) -> Row:
+        """A transfer as a list shows it; LookupError where nothing is proposed for it."""
+        with self._decider.lock:
+            (found,) = listing.rows(self._standing, [self._at(transfer_id)])
+            return found
+
+    def proposed(self, transfer_ids: Sequence[str]) -> list[Offer]:
+        """What is proposed for each of some transfers, to be accepted together; LookupError where there is none for one."""
+        with self._decider.lock:
+            return listing.offers(self._standing, [self._at(transfer_id) for transfer_id in transfer_ids])
 
     def invoice(self, invoice_id: str) -> OpenInvoice:
         """An invoice with what is open on it; LookupError where there is none."""
@@ -202,26 +220,44 @@ class Review:
         with self._decider.lock:
             return listing.rows(self._standing, listing.alike(self._standing, self._at(transfer_id)))
 
-    def decide(self, wanted: Sequence[Wanted], actor: str) -> list[Decision]:
-        """Makes all of the decisions, or none.
+    def decide(self, wanted: Sequence[Wanted], actor: str, also: Also | None = None) -> list[Decision]:
+        """Makes all of the decisions, or none; `also` writes with those that are new, in their transaction.
 
         DecisionError where one cannot be taken, ConflictError where somebody decided since, OverSettledError where an
         invoice has less open. What the same person has decided just so already is answered with that decision.
         """
-        made = self._decider.decide(wanted, actor)
+        self._check_database()
+        made = self._decider.decide(wanted, actor, also)
         self._follow()
         return made
 
-    def undo(self, number: int, actor: str) -> Decision:
+    def undo(self, number: int, actor: str, also: Also | None = None) -> Decision:
         """Withdraws decision `number`, the one in force for its transfer: what was before it is in force again."""
-        made = self._decider.undo(number, actor)
+        (made,) = self._undo([number], actor, also)
+        return made
+
+    def undo_all(self, numbers: Sequence[int], actor: str, also: Also | None = None) -> list[Decision]:
+        """Withdraws all of the decisions, which `actor` made, each of another transfer, in that order, or none."""
+        self.refresh()
+        with self._decider.lock:
+            held = [(number, self._standing.by_number(number)) for number in numbers]
+        for number, one in held:
+            if one is None:
+                raise DecisionError(f"there is no decision {number} to undo")
+            if one.actor != actor:
+                raise DecisionError(f"decision {number} was made by {one.actor}; open its transfer to take it back")
+        return self._undo(numbers, actor, also)
+
+    def _undo(self, numbers: Sequence[int], actor: str, also: Also | None) -> list[Decision]:
+        self._check_database()
+        made = self._decider.undo_all(numbers, actor, also)
         self._follow()
         return made
 
     def decisions(
         self, month: str | None = None, actor: str | None = None, text: str = "", page: int = 1, size: int = 50
     ) -> Page[Decision]:
-        """What was decided, the last one first; `text` in transfer, invoices, actor or note."""
+        """What was decided, the last one first; `text` in transfer, payer, invoices, actor or note."""
         sought = text.strip().casefold()
         with self._decider.lock:
             found = [
@@ -229,7 +265,7 @@ class Review:
                 for one in reversed(self._standing.numbered.values())
                 if (month is None or f"{one.booked_on:%Y-%m}" == month)
                 and (actor is None or one.actor == actor)
-                and (not sought or sought in _text(one))
+                and (not sought or sought in _text(self._standing.books, one))
             ]
         places, number, pages = listing.page_of(range(len(found)), page, size)
         return Page([found[place] for place in places], number, pages, len(found))
@@ -245,6 +281,11 @@ class Review:
     @property
     def _standing(self) -> Standing:
         return self._decider.standing
+
+    def _check_database(self) -> None:
+        """DecisionError where the warehouse goes on from another database."""
+        if self.outbox.refusal:
+            raise DecisionError(self.outbox.refusal)
 
     def _at(self, transfer_id: str) -> int:
         transfer = self._standing.at(transfer_id)
@@ -417,7 +458,7 @@ def _without_settled(standing: Standing, transfer: int) -> Proposal:
     parts = {one: amount for one, amount in shown.parts.items() if abs(standing.open(one, transfer)) >= abs(amount)}
     if len(parts) == len(shown.parts):
         return shown
-    said = (*shown.evidence, _SETTLED_MEANWHILE.format(len(shown.parts) - len(parts)))
+    said = (*shown.evidence, SETTLED_MEANWHILE.format(len(shown.parts) - len(parts)))
     return replace(shown, decision="review" if parts else "none", confidence=0.0, parts=parts, evidence=said)
 
 
@@ -435,6 +476,12 @@ def _parts(standing: Standing, rows: pl.DataFrame) -> dict[int, int]:
     return {at[invoice]: amount for invoice, amount in named if invoice in at}
 
 
-def _text(decision: Decision) -> str:
-    parts = (part.invoice_id for part in decision.allocations)
-    return "\n".join((decision.transfer_id, decision.actor, decision.note, *parts)).casefold()
+def _text(books: Books, decision: Decision) -> str:
+    """What is searched of a decision."""
+    ids = [part.invoice_id for part in decision.allocations]
+    numbers, payers = books.invoices["number"], books.transfers["counterparty_name"]
+    # What was decided stays on record, whatever became of its month.
+    named = [numbers[books.invoice_at[one]] for one in ids if one in books.invoice_at]
+    at = books.transfer_at.get(decision.transfer_id)
+    payer = "" if at is None else payers[at]
+    return "\n".join((decision.transfer_id, payer, decision.actor, decision.note, *ids, *named)).casefold()

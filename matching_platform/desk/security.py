@@ -37,7 +37,7 @@ _STATIC: Final = "/static/"
 _PROBES: Final = frozenset({"/healthz", "/readyz", "/metrics"})
 _COOKIE: Final = "desk_session"
 _READS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
-_FIELDS: Final = 5000
+_FIELDS: Final = 20_000
 # Left by proxies: who sends one of them does not ask from this machine itself.
 _FORWARDED: Final = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via")
 _POLICY: Final = (
@@ -114,6 +114,11 @@ class Guard:
             return person
         return Asker(LOCAL) if self._is_of_this_machine(request) else None
 
+    def is_shared(self, request: Request) -> bool:
+        """Whether everybody comes from the address of the request: that of a proxy before the desk, which encrypts."""
+        url = self.settings.url
+        return bool(url and not is_loopback(host_of(url)) and is_loopback(address_of(request)))
+
     def is_own(self, request: Request) -> bool:
         """Whether no other site made the browser send this; who is no browser does not say."""
         if request.headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
@@ -141,12 +146,17 @@ class Guard:
     def _proxied(self, request: Request, proxy: ProxySettings) -> Asker | None:
         if not _is_within(address_of(request), proxy):
             return None
-        names = request.headers.getlist(proxy.user_header)
-        if len(names) != 1 or not names[0].strip():
+        headers = (proxy.user_header, proxy.groups_header)
+        # The proxy sends each once: where there are two lines, one may be the client's own.
+        if several := [header for header in headers if len(request.headers.getlist(header)) > 1]:
+            about = f"{several[0]} came more than once"
+            self.access.refused("", Event.PROXY_REFUSED, about, address_of(request))
             return None
-        groups = {name.strip() for line in request.headers.getlist(proxy.groups_header) for name in line.split(",")}
+        name, groups = (request.headers.get(header, "").strip() for header in headers)
+        if not name:
+            return None
         try:
-            user = self.access.proxied(names[0], _role(groups, proxy), address_of(request))
+            user = self.access.proxied(name, _role(groups, proxy), address_of(request))
         except AccessError as error:
             raise ForbiddenError(str(error), "group") from error
         if user is None:
@@ -224,7 +234,7 @@ def _at_least(needed: Role) -> Callable[[Request], Awaitable[User]]:
             request.state.csrf = asker.form
             await guard.check_form(request, asker.form)
         if not asker.user.role.covers(needed):
-            about = f"{request.method} {request.scope['path']}: needs {needed}"
+            about = f"{request.method} {_template(request)}: needs {needed}"
             await run_in_threadpool(guard.access.refused, asker.user.name, Event.REFUSED, about, address_of(request))
             raise ForbiddenError(f"this needs the role {needed}, and you are {asker.user.role}; ask an admin", "role")
         return asker.user
@@ -288,8 +298,15 @@ def close_session(response: Response, guard: Guard) -> None:
     response.delete_cookie(guard.cookie, secure=guard.encrypted, httponly=True, samesite="lax")
 
 
-def _role(groups: set[str], proxy: ProxySettings) -> Role | None:
-    """The highest role that the groups give."""
+def _template(request: Request) -> str:
+    """The path of what was asked for, as the application names it: who varies a name in it asks for the same."""
+    scope = request.scope
+    return f"{scope.get('root_path', '')}{scope['route'].path_format}"
+
+
+def _role(listed: str, proxy: ProxySettings) -> Role | None:
+    """The highest role that the groups give, listed with commas between them."""
+    groups = {name.strip() for name in listed.split(",")}
     given = {Role.ADMIN: proxy.admins, Role.BOOKER: proxy.bookers, Role.READER: proxy.readers}
     return next((role for role, its in given.items() if its & groups), None)
 

@@ -27,6 +27,7 @@ _NARROW: Final = r"([0-9.,: -]+)"
 _WIDE: Final = "(.*?)"
 _FEW: Final = 6
 _NUMBER: Final = re.compile(r"-?(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)\.([0-9]{1,2})")
+_MONEY: Final = re.compile(r"(-?[0-9]+)\.([0-9]{2}) ([A-Z]{3})")
 _DAY: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _MOMENT: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}")
 # Between members of a list, outside brackets.
@@ -46,7 +47,7 @@ class _Template:
     @classmethod
     def of(cls, english: str, polish: str) -> "_Template":
         texts = english.split(_PLACE)
-        place = _WIDE if sum(map(len, texts)) >= _FEW else _NARROW
+        place = _WIDE if sum(map(len, texts)) >= _FEW or "'" in english else _NARROW
         reading = re.compile(place.join(map(re.escape, texts)), re.DOTALL)
         return cls(reading, english, polish, tuple(text.endswith("'") for text in texts[:-1]))
 
@@ -91,6 +92,8 @@ def _value(text: str, locale: Locale) -> str:
     try:
         if number := _NUMBER.fullmatch(text):
             return str(format_decimal(Decimal(text.replace(",", "")), "#,##0." + "0" * len(number[1]), locale))
+        if money := _MONEY.fullmatch(text):
+            return formats.money(int(money[1] + money[2]), money[3], locale)
         if _DAY.fullmatch(text):
             return formats.day(date.fromisoformat(text), locale)
         if _MOMENT.fullmatch(text):
@@ -123,5 +126,3 @@ def _templates() -> list[_Template]:
     """Those that say most themselves first: others may fit the same sentence."""
     said = sorted(catalogue().items(), key=lambda one: -len(one[0].replace(_PLACE, "")))
     return [_Template.of(english, polish) for english, polish in said]
-
-

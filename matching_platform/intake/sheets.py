@@ -12,6 +12,7 @@ import polars as pl
 
 from matching_platform.intake.incoming import IntakeError
 from matching_platform.intake.statements.encodings import text_of
+from matching_platform.intake.workbooks import check_extent, read_workbook
 from matching_platform.matching.text import folded
 
 ZIP: Final = b"PK\x03\x04"
@@ -24,7 +25,6 @@ _HEAD: Final = 200_000  # characters in which the delimiter shows
 _SEARCHED: Final = 60  # rows among which the headers are
 _WORDY: Final = 0.8  # share of a header row's cells that hold a letter
 _WIDE: Final = 0.7  # a header row has so large a share of the cells of the widest row
-_UNPACKED: Final = 512 * 2**20  # bytes of a workbook
 _LETTER: Final = r"\p{L}"
 
 
@@ -85,6 +85,7 @@ def _csv(source: str, content: bytes) -> tuple[str, pl.DataFrame, tuple[str, ...
     if "\x00" in text:
         raise IntakeError(source, "is neither text nor a format that is read here", "give it as CSV or Excel")
     delimiter, width = _delimiter(source, text[:_HEAD])
+    check_extent(source, text.count("\n") + 1, width)
     try:
         grid = pl.read_csv(
             text.encode(),
@@ -119,26 +120,9 @@ def _delimiter(source: str, head: str) -> tuple[str, int]:
 
 
 def _workbook(source: str, content: bytes) -> tuple[str, pl.DataFrame, tuple[str, ...]]:
-    import fastexcel
-
-    if content.startswith(ZIP) and _unpacked(content) > _UNPACKED:
-        raise IntakeError(source, "is too large when unpacked", "split it")
-    try:
-        reader = fastexcel.read_excel(content)
-        for name in reader.sheet_names:
-            grid = reader.load_sheet(name, header_row=None, dtypes="string").to_polars()
-            if grid.height > 1 and grid.width > 1:
-                break
-        else:
-            raise IntakeError(source, "has no sheet with a table", "put the table on a sheet of its own")
-    # What reads workbooks panics on damaged ones, which is no Exception.
-    except (fastexcel.FastExcelError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
-        told = (str(error).splitlines() or [type(error).__name__])[0]
-        raise IntakeError(source, f"is no workbook that can be read ({told})", "save it again as .xlsx") from error
-    left = [other for other in reader.sheet_names if other != name]
-    notes = (f"only the sheet '{name}' was read, of {1 + len(left)}",) if left else ()
-    grid.columns = [str(number) for number in range(grid.width)]
-    return "Excel", grid.cast(pl.String), notes
+    name, sheets, grid = read_workbook(source, content)
+    notes = (f"only the sheet '{name}' was read, of {sheets}",) if sheets > 1 else ()
+    return "Excel", grid, notes
 
 
 def _names(content: bytes) -> list[str]:
@@ -147,11 +131,6 @@ def _names(content: bytes) -> list[str]:
             return archive.namelist()
     except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError):
         return []
-
-
-def _unpacked(content: bytes) -> int:
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        return sum(member.file_size for member in archive.infolist())
 
 
 def _header_row(source: str, texts: pl.DataFrame) -> int:

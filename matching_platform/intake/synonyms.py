@@ -30,7 +30,8 @@ _TEXTS: Final[dict[str, dict[str, str]]] = {
             |supplier name|company|name|kontrahent|nazwa kontrahenta|nabywca|nazwa nabywcy|klient|nazwa klienta
             |sprzedawca|dostawca|nazwa|kunde|kundenname|lieferant|lieferantenname|firma|debitorname|geschaeftspartner""",
         "counterparty_tax_id": """tax id|vat id|vat number|vat no|tax number|customer tax id|vat registration number
-            |nip|nip kontrahenta|nip nabywcy|nip sprzedawcy|ust id|ust idnr|ustid|umsatzsteuer id|steuernummer""",
+            |nip|nip kontrahenta|nip nabywcy|nip sprzedawcy|ust id|ust idnr|ustid|umsatzsteuer id|steuernummer
+            |counterparty tax id""",
         "counterparty_account": _ACCOUNT,
         "issued_on": """invoice date|issue date|date of issue|issued on|issued|document date|date
             |data wystawienia|data faktury|data dokumentu|data|data sprzedazy

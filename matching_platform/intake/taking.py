@@ -75,7 +75,7 @@ class Preview:
     made has `headers`, `first_rows` as they came and a `mapping`, which is `confirmed` once it was given or taken before.
     Where a statement does not add up to its own balances and totals, `contradictions` say so: it is taken only knowingly.
     `problem` says why the file cannot be taken so; where that is for want of columns, `missing` names them. `taken` is the
-    import of the very same file.
+    last import of the very same file, where all its rows are still there.
     """
 
     name: str
@@ -145,14 +145,17 @@ class Intake:
         """
         digest = hashlib.sha256(content).hexdigest()
         _check_size(name, content)
-        taken = next((one for one in self.history() if one.sha256 == digest), None)
+        before = next((one for one in reversed(self.history()) if one.sha256 == digest), None)
         read = self._read(name, content, mapping)
         incoming = read.incoming or Incoming(name, read.format, read.table, TABLES[read.table].schema.to_frame())
         sheet = read.sheet
         if incoming.table == "transfers" and not sheet:
             incoming = self._without_other_forms(incoming)
         fresh, differing = self._compared(incoming)
-        conflicts, reworded = _weighed(incoming.table, differing)
+        conflicts, notes = _weighed(incoming.table, differing)
+        taken = before if fresh.is_empty() else None
+        if before and not taken:
+            notes = (*notes, f"this very file was {before}, but rows of it are missing since; they are added again")
         return Preview(
             name=name,
             content=content,
@@ -162,7 +165,7 @@ class Intake:
             frame=incoming.frame,
             fresh=fresh,
             conflicts=conflicts,
-            notes=(*incoming.notes, *reworded),
+            notes=(*incoming.notes, *notes),
             skipped=incoming.skipped,
             headers=sheet.headers if sheet else (),
             first_rows=sheet.frame.select(sheet.headers).head(10) if sheet else pl.DataFrame(),
@@ -176,16 +179,17 @@ class Intake:
 
     def take(self, preview: Preview, actor: str, *, unbalanced: bool = False) -> Taken:
         """Takes a file that was looked at, whole or not at all; its mapping is remembered. A file that was taken already is
-        not taken again: the answer is what was recorded then.
+        not taken again: the answer is what was recorded then. Where rows of it were lost since, they are added again.
 
         IntakeError where there is a problem, or was one by the time others had finished, and where the file does not add up
         and nobody said that it may be taken `unbalanced`; nothing was changed then.
         """
-        new = 0
+        new, began = 0, len(self._imports.entries())
         for _ in range(ATTEMPTS):
             last = len(self._imports.entries())
             now = self.look(preview.name, preview.content, preview.mapping)
-            if now.taken:
+            # What was recorded before does not tell of the rows that this call has added.
+            if now.taken and (not new or now.taken.number > began):
                 return now.taken
             if now.problem:
                 raise now.problem

@@ -36,6 +36,11 @@ class Thresholds(BaseModel):
         default=0.02,
         description="The gain's 95 % interval on the frozen test may reach this far below zero, no further",
     )
+    unattended_loss: float = Field(
+        default=0.2,
+        description="How much less of the frozen test's paying transfers than the champion a model may book unattended, "
+        "where it is not surely better",
+    )
     newest_loss: float = Field(
         default=0.02,
         description="How far the newest month's `exact` may lie below the champion's before it counts as worse",
@@ -192,6 +197,13 @@ def _quality(test: Sides, newest: Sides | None, limits: Thresholds) -> Verdict:
         if gain.low < -limits.tolerated_loss:
             problems.append(
                 f"possibly worse than the champion by more than {limits.tolerated_loss:.1%} ({_points(gain)})"
+            )
+        ours, theirs = (side.figures["auto_share"] for side in (test.model, test.champion))
+        figures["unattended_loss"] = theirs - ours
+        if theirs - ours > limits.unattended_loss and gain.low <= 0:
+            problems.append(
+                f"books {ours:.0%} of the frozen test unattended, where the champion books {theirs:.0%}, and is not surely "
+                f"better ({_points(gain)})"
             )
     if newest and newest.champion:
         gain = paired_bootstrap(newest.model.outcomes, newest.champion.outcomes)

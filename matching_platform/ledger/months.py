@@ -1,6 +1,7 @@
 """Months as `YYYY-MM` strings, which sort as time does."""
 
 import re
+from collections.abc import Iterable
 from datetime import date
 
 import polars as pl
@@ -32,6 +33,11 @@ def months_between(first: str, last: str) -> list[str]:
         months.append(first)
         first = next_month(first)
     return months
+
+
+def beyond(months: Iterable[str], first: str | None, last: str | None) -> list[str]:
+    """Those of `months` before `first` or after `last`, where there are such ends; in order."""
+    return sorted(month for month in months if month < (first or "") or (last and month > last))
 
 
 def month_of(column: str) -> pl.Expr:

@@ -24,6 +24,9 @@ _EXACT: Final = pl.col("sum equals amount") > 0
 
 _SECOND_NOTHING: Final = "runner-up: settles nothing"
 _SECOND: Final = "runner-up: another set of {} invoices"
+# What is said where others were decided on since the proposal was made.
+SETTLED_MEANWHILE: Final = "against: {} of the proposed invoices are settled meanwhile"
+BEING_PROPOSED_ANEW: Final = "against: another decision concerns this transfer, and it is being proposed anew"
 _OLDER: Final = "against: {} older invoices of the same amount stay open"
 
 _STATEMENTS: Final[tuple[_Statement, ...]] = (
@@ -82,6 +85,8 @@ TEMPLATES: Final = (
     *(text for _, text, _ in _STATEMENTS),
     _SECOND_NOTHING,
     _SECOND,
+    SETTLED_MEANWHILE,
+    BEING_PROPOSED_ANEW,
     *decisions.TEMPLATES,
 )
 

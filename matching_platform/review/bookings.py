@@ -1,8 +1,7 @@
 """The journal that a finance system reads: what was booked, unattended or by a person, and what was taken back."""
 
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, date, datetime
 from typing import Any, Final, Literal
 
@@ -18,24 +17,28 @@ from sqlalchemy import (
     MetaData,
     String,
     Table,
+    and_,
+    case,
     func,
     select,
 )
 
 from matching_platform.database import append_only, writing
 from matching_platform.ledger.money import MINOR_UNITS
-from matching_platform.review.decisions import Allocation
+from matching_platform.review.decisions import Decision
 
 UNATTENDED: Final = "unattended"
 PERSON: Final = "person"
+# Who takes back what newer books, or a tag of finance, leave no place for.
+CORRECTED: Final = "corrected data"
 
-_UNATTENDED: Final = pl.Schema(
+JOURNAL: Final = pl.Schema(
     {
         "number": pl.Int64(),
         "transfer_id": pl.String(),
         "invoice_id": pl.String(),
         "amount": pl.Int64(),
-        "actor": pl.String(),
+        "unattended": pl.Boolean(),
     }
 )
 _METADATA: Final = MetaData()
@@ -63,7 +66,8 @@ class Booking:
     """An entry: a part of an invoice that a transfer settles was booked, or an earlier booking of it is reversed.
 
     `number` counts from 1 without a gap. `amount` is minor units of the invoice's `currency`, and of the same sign in both
-    entries. `actor` is the person, or the model that booked unattended; `decision` the number of the person's decision.
+    entries. `actor` is the person, the model that booked unattended, or CORRECTED; `decision` the number of the person's
+    decision, of the one whose booking is reversed where nobody decided on that.
     """
 
     number: int
@@ -98,11 +102,20 @@ class Bookings:
             return last(connection)
 
 
-def unattended(connection: Connection, after: int) -> pl.DataFrame:
-    """number, transfer_id, invoice_id, amount, actor of what was booked unattended above a number, whatever came of it."""
-    columns = [_TABLE.c[name] for name in _UNATTENDED]
-    query = select(*columns).where(_TABLE.c.number > after, _TABLE.c.by == UNATTENDED).order_by(_TABLE.c.number)
-    return pl.DataFrame([tuple(row) for row in connection.execute(query)], schema=_UNATTENDED, orient="row")
+def journal(connection: Connection, after: int) -> pl.DataFrame:
+    """The entries above a number, schema JOURNAL: a reversed `amount` has the other sign, and `unattended` is what no
+    decision was the reason for."""
+    amount = case((_TABLE.c.entry == "book", _TABLE.c.amount), else_=-_TABLE.c.amount)
+    alone = and_(_TABLE.c.by == UNATTENDED, _TABLE.c.decision.is_(None))
+    query = select(_TABLE.c.number, _TABLE.c.transfer_id, _TABLE.c.invoice_id, amount, alone)
+    rows = connection.execute(query.where(_TABLE.c.number > after).order_by(_TABLE.c.number))
+    return pl.DataFrame([tuple(row) for row in rows], schema=JOURNAL, orient="row")
+
+
+def net(entries: pl.DataFrame) -> pl.DataFrame:
+    """transfer_id, invoice_id, amount of what entries (schema JOURNAL) leave booked."""
+    sums = entries.group_by("transfer_id", "invoice_id", maintain_order=True).agg(pl.col("amount").sum())
+    return sums.filter(pl.col("amount") != 0)
 
 
 def read(connection: Connection, after: int, limit: int | None = None) -> list[Booking]:
@@ -116,13 +129,16 @@ def last(connection: Connection) -> int:
     return int(connection.execute(select(func.coalesce(func.max(_TABLE.c.number), 0))).scalar_one())
 
 
-def outstanding(connection: Connection, transfer_id: str) -> dict[str, int]:
-    """What the journal holds as booked of a transfer, minor units by invoice."""
-    query = select(_TABLE.c.invoice_id, _TABLE.c.amount, _TABLE.c.entry).where(_TABLE.c.transfer_id == transfer_id)
-    held: defaultdict[str, int] = defaultdict(int)
-    for invoice_id, amount, entry in connection.execute(query):
-        held[invoice_id] += amount if entry == "book" else -amount
-    return {invoice_id: amount for invoice_id, amount in held.items() if amount}
+def outstanding(connection: Connection, transfer_id: str) -> dict[str, Booking]:
+    """The entries of a transfer that nobody has reversed, by invoice."""
+    query = select(_TABLE).where(_TABLE.c.transfer_id == transfer_id).order_by(_TABLE.c.number)
+    held: dict[str, Booking] = {}
+    for entry in map(_booking, connection.execute(query)):
+        if entry.entry == "book":
+            held[entry.invoice_id] = entry
+        else:
+            held.pop(entry.invoice_id, None)
+    return held
 
 
 def append(connection: Connection, entries: Sequence[Booking]) -> None:
@@ -132,16 +148,33 @@ def append(connection: Connection, entries: Sequence[Booking]) -> None:
 
 
 def changes(
-    held: dict[str, int], wanted: Iterable[Allocation]
-) -> Iterator[tuple[str, int, Literal["book", "reverse"]]]:
-    """What turns the bookings `held` into those `wanted`: invoice, amount, entry; what stays the same is left alone."""
-    parts = {one.invoice_id: one.amount for one in wanted}
-    for invoice_id, amount in held.items():
-        if parts.get(invoice_id) != amount:
-            yield invoice_id, amount, "reverse"
-    for invoice_id, amount in parts.items():
-        if held.get(invoice_id) != amount:
-            yield invoice_id, amount, "book"
+    held: Mapping[str, Booking], wanted: Mapping[str, tuple[int, str]], decision: Decision, last: int
+) -> list[Booking]:
+    """The entries that turn the bookings `held` into those `wanted`, minor units and currency by invoice, numbered from
+    `last`; what stays the same is left alone."""
+    at, who = decision.decided_at, decision.actor
+    made = [
+        replace(entry, entry="reverse")
+        for invoice_id, entry in held.items()
+        if invoice_id not in wanted or wanted[invoice_id][0] != entry.amount
+    ]
+    made += [
+        Booking(0, at, decision.transfer_id, decision.booked_on, invoice_id, amount, currency, "book", PERSON, who)
+        for invoice_id, (amount, currency) in wanted.items()
+        if invoice_id not in held or held[invoice_id].amount != amount
+    ]
+    return [
+        replace(entry, number=number, booked_at=at, by=PERSON, actor=who, decision=decision.number)
+        for number, entry in enumerate(made, last + 1)
+    ]
+
+
+def reversals(held: Mapping[str, Booking], now: datetime, last: int) -> list[Booking]:
+    """The entries that take back the bookings `held` since there is no place for them any more."""
+    return [
+        replace(entry, number=number, booked_at=now, entry="reverse", by=UNATTENDED, actor=CORRECTED)
+        for number, entry in enumerate(held.values(), last + 1)
+    ]
 
 
 def decimal(amount: int) -> str:

@@ -154,6 +154,11 @@ class Books:
         name = self.transfers["counterparty_name"].slice(transfer, 1).to_frame()
         return name.select(name_key(folded(pl.col("counterparty_name")))).item() or ""
 
+    def rates_to(self, currency: str) -> dict[str, float]:
+        """Units of `currency` for one of each other; empty where no rate of it is known."""
+        one = self.rates.get(currency)
+        return {} if one is None else {name: rate / one for name, rate in self.rates.items()}
+
     def tagged_day(self, transfer: int) -> int:
         """On which day finance tagged a transfer, in days since 1970."""
         return int(self.tagged_on[transfer])

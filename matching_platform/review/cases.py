@@ -3,7 +3,7 @@
 Amounts are int64 minor units; those of a transfer in its currency, those of an invoice in the invoice's.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
@@ -81,6 +81,20 @@ class Option:
     share: float
     parts: tuple[Settles, ...]
 
+    @property
+    def is_open(self) -> bool:
+        """Whether each invoice has as much open as the set would settle of it."""
+        return all(abs(part.amount) <= abs(part.invoice.open) for part in self.parts)
+
+
+@dataclass(frozen=True)
+class Offer:
+    """A transfer and what is proposed for it, as it is accepted among others; `expected` as of a Case."""
+
+    row: Row
+    proposal: Option
+    expected: int
+
 
 @dataclass(frozen=True)
 class Mark:
@@ -94,7 +108,7 @@ class Mark:
 
 @dataclass(frozen=True)
 class Case:
-    """All about one transfer. `expected` is the number of its last decision, 0 without one; whoever decides gives it back."""
+    """All about one transfer. `expected` is the number of its last decision, 0 without one; who decides gives it back."""
 
     row: Row
     account: str | None
@@ -105,6 +119,7 @@ class Case:
     model: str
     booked_from: float  # from which confidence the model books unattended now
     history: tuple[Decision, ...]
+    rates: Mapping[str, float]  # units of the transfer's currency for one of another, as far as they are known
     # What is in force: the last decision's allocations, else the tags', else None.
     settled: tuple[Settles, ...] | None
     expected: int

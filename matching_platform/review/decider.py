@@ -4,19 +4,23 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from threading import Lock, RLock
 
+import numpy as np
 import polars as pl
 from sqlalchemy import Connection, Engine
 
 from matching_platform.database import writing
 from matching_platform.matching.arrays import Flags
 from matching_platform.review import bookings, decided
-from matching_platform.review.bookings import PERSON, UNATTENDED, Booking, Bookings
+from matching_platform.review.bookings import UNATTENDED, Booking, Bookings
 from matching_platform.review.books import Books
 from matching_platform.review.cases import Status
 from matching_platform.review.decided import Decisions
-from matching_platform.review.decisions import Action, Allocation, Decision, Wanted, in_force
+from matching_platform.review.decisions import Decision, Wanted
 from matching_platform.review.rules import Draft
-from matching_platform.review.standing import Standing
+from matching_platform.review.standing import Standing, fits
+
+# What is written with new decisions, in their transaction.
+Also = Callable[[Connection, Sequence[Decision]], None]
 
 
 class Decider:
@@ -28,17 +32,21 @@ class Decider:
         self.lock = RLock()
         self._deciding = Lock()
         with engine.connect() as connection:
-            self._booked = bookings.unattended(connection, 0)
-        self.standing = Standing(Books.empty(), self._booked, self.decisions.read())
+            self._journal = bookings.journal(connection, 0)
+            self.standing = Standing(Books.empty(), self._journal, decided.read(connection, 0))
 
-    def decide(self, wanted: Sequence[Wanted], actor: str) -> list[Decision]:
+    def decide(self, wanted: Sequence[Wanted], actor: str, also: Also | None = None) -> list[Decision]:
         """Makes all of the decisions or, with an error, none; see `Review.decide`."""
-        return self._make(lambda draft: [draft.decide(one) for one in wanted], actor)
+        return self._make(lambda draft: [draft.decide(one) for one in wanted], actor, also)
 
     def undo(self, number: int, actor: str) -> Decision:
         """Withdraws a decision; see `Review.undo`."""
-        (made,) = self._make(lambda draft: [draft.withdraw(number)], actor)
+        (made,) = self.undo_all([number], actor)
         return made
+
+    def undo_all(self, numbers: Sequence[int], actor: str, also: Also | None = None) -> list[Decision]:
+        """Withdraws all of the decisions or, with an error, none; see `Review.undo_all`."""
+        return self._make(lambda draft: [draft.withdraw(number) for number in numbers], actor, also)
 
     def catch_up(self) -> list[Decision]:
         """Takes in what others decided at the same database; returns that."""
@@ -46,21 +54,32 @@ class Decider:
             return self._catch_up(connection)
 
     def replace(self, books: Books, may_book: Flags | None = None) -> list[Booking]:
-        """Goes on with newer books. Of the transfers that wait and `may_book` (bool[T]), those whose proposal still fits
-        what is open are booked unattended: the new entries of the journal."""
+        """Goes on with newer books: the new entries of the journal.
+
+        What they have no place for any more is reversed, unless they are empty, and those transfers wait again. Of the
+        transfers that wait and `may_book` (bool[T]), on which nobody has ever decided, those whose proposal fits what is
+        open are booked unattended.
+        """
         with self._deciding:
             self._renew(books)
-            if may_book is None or not (self.standing.is_in(Status.WAITING) & may_book).any():
+            if not len(books.transfers) or not (self.standing.outdated() or _may(self.standing, may_book).any()):
                 return []
             with writing(self._engine) as connection:
                 self._catch_up(connection)
-                entries = _unattended(self.standing, may_book, bookings.last(connection))
+                standing, made = self.standing, list[Booking]()
+                journal = self._journal
+                while entries := _reversed(connection, standing, datetime.now(UTC)):
+                    bookings.append(connection, entries)
+                    journal = pl.concat([journal, bookings.journal(connection, entries[0].number - 1)])
+                    standing = Standing(books, journal, standing.numbered.values())
+                    made += entries
+                entries = _unattended(standing, _may(standing, may_book), bookings.last(connection))
                 bookings.append(connection, entries)
             with self._engine.connect() as connection:
                 self._catch_up(connection)
-        return entries
+        return made + entries
 
-    def _make(self, drafted: Callable[[Draft], list[Decision]], actor: str) -> list[Decision]:
+    def _make(self, drafted: Callable[[Draft], list[Decision]], actor: str, also: Also | None) -> list[Decision]:
         with self._deciding:
             with writing(self._engine) as connection:
                 self._catch_up(connection)
@@ -68,30 +87,38 @@ class Decider:
                 made = drafted(Draft(self.standing, actor, now))
                 fresh = [one for one in made if one.number > self.standing.last]
                 decided.append(connection, fresh)
-                bookings.append(connection, self._entries(connection, fresh))
+                entries = self._entries(connection, fresh)
+                bookings.append(connection, entries)
+                after = bookings.journal(connection, self._last_booked)
+                if also and fresh:
+                    also(connection, fresh)
             with self.lock:
-                self.standing.add(fresh)
+                self._journal = pl.concat([self._journal, after])
+                self.standing.add(fresh, entries)
         return made
 
     def _catch_up(self, connection: Connection) -> list[Decision]:
-        fresh = bookings.unattended(connection, self._last_booked)
-        if not fresh.is_empty():
-            self._booked = pl.concat([self._booked, fresh])
-            self._renew(self.standing.books)
+        """Takes in what others added, of one moment."""
+        entries = bookings.read(connection, self._last_booked)
         theirs = decided.read(connection, self.standing.last)
-        with self.lock:
-            self.standing.add(theirs)
+        if entries:
+            self._journal = pl.concat([self._journal, bookings.journal(connection, self._last_booked)])
+        if any(entry.by == UNATTENDED for entry in entries):
+            self._renew(self.standing.books, theirs)
+        else:
+            with self.lock:
+                self.standing.add(theirs, entries)
         return theirs
 
     @property
     def _last_booked(self) -> int:
-        last = self._booked["number"].max()
+        last = self._journal["number"].max()
         return last if isinstance(last, int) else 0
 
-    def _renew(self, books: Books) -> None:
+    def _renew(self, books: Books, theirs: Sequence[Decision] = ()) -> None:
         """Builds anew where everything stands; of the same books, what was proposed anew stays."""
         before = self.standing
-        standing = Standing(books, self._booked, before.numbered.values())
+        standing = Standing(books, self._journal, [*before.numbered.values(), *theirs])
         if books is before.books:
             standing.take_over(before)
         with self.lock:
@@ -99,54 +126,45 @@ class Decider:
 
     def _entries(self, connection: Connection, made: Sequence[Decision]) -> list[Booking]:
         """What decisions book and take back."""
-        number, entries = bookings.last(connection), []
+        standing, last, entries = self.standing, bookings.last(connection), list[Booking]()
         for decision in made:
+            history = [*standing.history.get(decision.transfer_id, ()), decision]
+            wanted = {
+                invoice_id: (amount, str(standing.books.invoice_currency[standing.books.invoice_at[invoice_id]]))
+                for invoice_id, amount in standing.wanted(decision.transfer_id, history).items()
+            }
             held = bookings.outstanding(connection, decision.transfer_id)
-            for invoice_id, amount, entry in bookings.changes(held, self._booked_after(decision)):
-                number += 1
-                entries.append(
-                    Booking(
-                        number,
-                        decision.decided_at,
-                        decision.transfer_id,
-                        decision.booked_on,
-                        invoice_id,
-                        amount,
-                        self._currency(invoice_id),
-                        entry,
-                        PERSON,
-                        decision.actor,
-                        decision.number,
-                    )
-                )
+            entries += bookings.changes(held, wanted, decision, last + len(entries))
         return entries
 
-    def _booked_after(self, decision: Decision) -> Sequence[Allocation]:
-        """What the desk has booked of a transfer once `decision` is made: what finance tagged is booked already."""
-        standing, transfer = self.standing, self.standing.at(decision.transfer_id)
-        history = [*standing.past(transfer), decision]
-        counts = in_force(history)
-        if counts is None:
-            tagged = standing.books.tagged[transfer] and not standing.booked.at(transfer)
-            return () if tagged else standing.allocations(standing.booked.at(transfer))
-        if standing.status_of(transfer) is Status.TAGGED:
-            tags = standing.allocations(standing.books.tags.at(transfer))
-            return () if set(tags) == set(counts.allocations) else counts.allocations
-        return counts.allocations if counts.action is not Action.LATER else ()
 
-    def _currency(self, invoice_id: str) -> str:
-        books = self.standing.books
-        return str(books.invoice_currency[books.invoice_at[invoice_id]]) if invoice_id in books.invoice_at else ""
+def _reversed(connection: Connection, standing: Standing, now: datetime) -> list[Booking]:
+    """The entries that take back what there is no place for any more."""
+    last, entries = bookings.last(connection), list[Booking]()
+    for transfer_id in standing.outdated():
+        entries += bookings.reversals(bookings.outstanding(connection, transfer_id), now, last + len(entries))
+    return entries
+
+
+def _may(standing: Standing, may_book: Flags | None) -> Flags:
+    """bool[T]: of `may_book`, what waits, and nobody has booked or decided on before."""
+    if may_book is None:
+        return np.zeros(len(standing.books.transfers), bool)
+    free = standing.is_in(Status.WAITING) & may_book
+    places = (standing.books.transfer_at.get(name) for name in {*standing.history, *standing.held})
+    free[[place for place in places if place is not None]] = False
+    return free
 
 
 def _unattended(standing: Standing, may_book: Flags, number: int) -> list[Booking]:
-    """The entries for what waits and `may_book`, as far as it fits what is open, in order of booking."""
+    """The entries for what `may_book`, as far as it fits what is open, in order of booking."""
     books, now, entries = standing.books, datetime.now(UTC), []
     left = standing.left()
-    waiting = standing.is_in(Status.WAITING) & may_book & (books.proposals.parts.size > 0)
-    for transfer in waiting.nonzero()[0].tolist():
+    for transfer in (may_book & (books.proposals.parts.size > 0)).nonzero()[0].tolist():
         parts = books.proposals.parts.at(transfer)
         if any(abs(amount) > abs(int(left[one])) or amount * int(left[one]) <= 0 for one, amount in parts.items()):
+            continue
+        if not fits(books, transfer, parts):
             continue
         for invoice, amount in parts.items():
             left[invoice] -= amount

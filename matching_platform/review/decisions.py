@@ -2,8 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
+from typing import Final
+
+# No clock on earth is further ahead of UTC.
+FURTHEST_AHEAD: Final = timedelta(hours=14)
 
 
 class Action(StrEnum):
@@ -64,14 +68,24 @@ class Decision:
     note: str = ""
 
     @property
+    def stands_until(self) -> date:
+        """The last day of a tag by finance against which it stands: the latest that it was anywhere when it was made.
+
+        Finance tells its own local day, and no hour: where either may have been first, the person at the desk counts.
+        """
+        return (self.decided_at.astimezone(UTC) + FURTHEST_AHEAD).date()
+
+    @property
     def is_tag(self) -> bool:
         """Whether it says what the transfer settles."""
         return self.action in (Action.ACCEPT, Action.CHANGE, Action.NOTHING)
 
     @property
     def corrects(self) -> bool:
-        """Whether it says otherwise than what was proposed."""
-        return self.is_tag and self.proposed is not None and set(self.allocations) != set(self.proposed.allocations)
+        """Whether it names other invoices than were proposed; which part of one was meant makes no correction."""
+        return (
+            self.is_tag and self.proposed is not None and _named(self.allocations) != _named(self.proposed.allocations)
+        )
 
 
 def in_force(history: Sequence[Decision]) -> Decision | None:
@@ -85,8 +99,17 @@ def in_force(history: Sequence[Decision]) -> Decision | None:
     return standing[-1] if standing else None
 
 
+def _named(allocations: Sequence[Allocation]) -> set[str]:
+    return {one.invoice_id for one in allocations}
+
+
 class DecisionError(ValueError):
-    """A decision that cannot be taken; nothing was recorded. The message says why and what to do."""
+    """A decision that cannot be taken; nothing was recorded. The message says why and what to do.
+
+    `transfer_id` names which of the decisions that were wanted together it is, where it is one of them.
+    """
+
+    transfer_id: str | None = None
 
 
 class ConflictError(DecisionError):

@@ -10,6 +10,7 @@ from matching_platform.matching.arrays import Ints
 from matching_platform.review.books import DECISIONS, sought
 from matching_platform.review.cases import (
     Filter,
+    Offer,
     OpenInvoice,
     Option,
     Precision,
@@ -109,6 +110,21 @@ def summary(standing: Standing, month: str, precision: Precision | None, frozen:
     )
 
 
+def offers(standing: Standing, transfers: Sequence[int]) -> list[Offer]:
+    """What is proposed for each of some transfers."""
+    shown = [standing.proposal(transfer) for transfer in transfers]
+    asked = [(transfer, invoice) for transfer, one in zip(transfers, shown, strict=True) for invoice in one.parts]
+    invoices = _opened(standing, asked)
+    return [
+        Offer(
+            row,
+            Option(one.confidence, tuple(Settles(next(invoices), amount) for amount in one.parts.values())),
+            row.last.number if row.last else 0,
+        )
+        for row, one in zip(rows(standing, transfers), shown, strict=True)
+    ]
+
+
 def option(standing: Standing, transfer: int, share: float, parts: Mapping[int, int]) -> Option:
     return Option(share, settles(standing, transfer, parts))
 
@@ -121,12 +137,15 @@ def settles(standing: Standing, transfer: int, parts: Mapping[int, int]) -> tupl
 
 def open_invoices(standing: Standing, transfer: int | None, invoices: Iterable[int]) -> Iterator[OpenInvoice]:
     """Invoices with what of them is open for `transfer`: all others counted."""
+    return _opened(standing, [(transfer, int(invoice)) for invoice in invoices])
+
+
+def _opened(standing: Standing, asked: Sequence[tuple[int | None, int]]) -> Iterator[OpenInvoice]:
+    """The invoices of pairs of a transfer and an invoice."""
     columns = [name for name in OpenInvoice.__dataclass_fields__ if name != "open"]
-    chosen = [int(invoice) for invoice in invoices]
-    for invoice, held in zip(
-        chosen, standing.books.invoices.select(columns)[chosen].iter_rows(named=True), strict=True
-    ):
-        yield OpenInvoice(**held, open=standing.open(invoice, transfer))
+    held = standing.books.invoices.select(columns)[[invoice for _, invoice in asked]]
+    for (transfer, invoice), row in zip(asked, held.iter_rows(named=True), strict=True):
+        yield OpenInvoice(**row, open=standing.open(invoice, transfer))
 
 
 def search(standing: Standing, transfer: int, text: str, limit: int) -> list[OpenInvoice]:

@@ -2,11 +2,11 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
 from matching_platform.matching.memory import MOST_SHORT
-from matching_platform.matching.sets import LARGEST_DISCOUNT, ROUNDING
 from matching_platform.review.bookings import decimal
 from matching_platform.review.cases import Status
 from matching_platform.review.decisions import (
@@ -19,7 +19,7 @@ from matching_platform.review.decisions import (
     Wanted,
     in_force,
 )
-from matching_platform.review.standing import Standing
+from matching_platform.review.standing import Standing, is_near
 
 _LONGEST_NOTE: Final = 2000
 
@@ -37,9 +37,14 @@ class Draft:
 
     def decide(self, wanted: Wanted) -> Decision:
         """The decision that is wanted, or, where it has been made already, that one; see `Review.decide` for errors."""
-        if wanted.transfer_id in self._transfers:
-            raise DecisionError(f"transfer {wanted.transfer_id} is decided twice in one go; decide it once")
-        self._transfers.add(wanted.transfer_id)
+        try:
+            return self._decided(wanted)
+        except DecisionError as error:
+            error.transfer_id = wanted.transfer_id
+            raise
+
+    def _decided(self, wanted: Wanted) -> Decision:
+        self._once(wanted.transfer_id)
         transfer = self._at(wanted.transfer_id)
         shown = self._standing.proposed(transfer) if self._standing.books.proposals.listed[transfer] else None
         allocations, history = wanted.allocations, self._standing.past(transfer)
@@ -53,9 +58,8 @@ class Draft:
             )
         _check_form(wanted, allocations)
         self._check(transfer, allocations, lenient=wanted.action is Action.ACCEPT or bool(wanted.note.strip()))
-        self._number += 1
-        return Decision(
-            self._number,
+        made = Decision(
+            self._number + 1,
             wanted.transfer_id,
             self._standing.books.transfers["booked_on"][transfer],
             self._now,
@@ -66,12 +70,17 @@ class Draft:
             history[-1].number if history else None,
             wanted.note.strip(),
         )
+        if wanted.action is Action.LATER:
+            self._check_back(transfer, [*history, made])
+        self._number += 1
+        return made
 
     def withdraw(self, number: int) -> Decision:
         """That which undoes a decision, or, where that has been done already, what did it."""
         past = self._standing.by_number(number)
         if past is None:
             raise DecisionError(f"there is no decision {number} to undo")
+        self._once(past.transfer_id)
         history = self._standing.history[past.transfer_id]
         standing, last = in_force(history), history[-1]
         if standing is None or standing.number != number:
@@ -80,11 +89,21 @@ class Draft:
             raise ConflictError(
                 f"decision {number} is not the last one on transfer {past.transfer_id} any more: {_told(last)}", last
             )
-        before = in_force([*history, _withdrawal(past, last, self._number + 1, self._now, self._actor)])
-        transfer = self._at(past.transfer_id)
-        self._check_open(transfer, self._standing.after(transfer, before))
+        # The history suffices where the bank has taken the transfer back.
+        transfer = self._standing.books.transfer_at.get(past.transfer_id)
+        if transfer is not None:
+            # The bank may have told another day when it was decided.
+            past = replace(past, booked_on=self._standing.books.transfers["booked_on"][transfer])
+        made = _withdrawal(past, last, self._number + 1, self._now, self._actor)
+        if transfer is not None:
+            self._check_back(transfer, [*history, made])
         self._number += 1
-        return _withdrawal(past, last, self._number, self._now, self._actor)
+        return made
+
+    def _once(self, transfer_id: str) -> None:
+        if transfer_id in self._transfers:
+            raise DecisionError(f"transfer {transfer_id} is decided twice in one go; decide it once")
+        self._transfers.add(transfer_id)
 
     def _at(self, transfer_id: str) -> int:
         try:
@@ -154,6 +173,12 @@ class Draft:
                 return f"transfer {name} (decided by {decision.actor}, {decision.decided_at:%Y-%m-%d %H:%M} UTC)"
         return f"transfer {name} ({'booked unattended' if status is Status.BOOKED else 'tagged by finance'})"
 
+    def _check_back(self, transfer: int, history: Sequence[Decision]) -> None:
+        """OverSettledError where what a history brings back into force has been taken meanwhile."""
+        parts = self._standing.after(transfer, history)
+        if parts != self._standing.settles(transfer):
+            self._check_open(transfer, parts)
+
     def _check_sum(self, transfer: int, parts: dict[int, int], *, lenient: bool) -> None:
         books = self._standing.books
         if not parts:
@@ -162,7 +187,11 @@ class Draft:
         foreign = any(books.invoice_currency[invoice] != currency for invoice in parts)
         total = self._converted(parts, currency) if foreign else sum(parts.values())
         if total is None:
-            return
+            if lenient:
+                return
+            raise DecisionError(
+                f"nobody knows the rate between {currency} and the currency of an invoice; say in a note what it was"
+            )
         if total <= 0:
             raise DecisionError(
                 f"the parts come to {decimal(total)} {currency}, and the transfer brought {decimal(brought)}; take credit "
@@ -170,7 +199,7 @@ class Draft:
             )
         lenient, gap = lenient or foreign, total - brought
         short = 100 * gap / total
-        if gap <= max(ROUNDING, LARGEST_DISCOUNT * brought) or (lenient and short <= MOST_SHORT):
+        if is_near(total, brought, MOST_SHORT if lenient else 0):
             return
         advice = "take less" if lenient else f"take less, or say in a note why up to {MOST_SHORT} % may be missing"
         raise DecisionError(

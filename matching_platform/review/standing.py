@@ -11,6 +11,9 @@ import numpy.typing as npt
 import polars as pl
 
 from matching_platform.matching.arrays import Flags, Ints
+from matching_platform.matching.memory import MOST_SHORT
+from matching_platform.matching.sets import LARGEST_DISCOUNT, ROUNDING
+from matching_platform.review.bookings import Booking, net
 from matching_platform.review.books import DECISIONS, Books, Parts, keys_of
 from matching_platform.review.cases import Status
 from matching_platform.review.decisions import Action, Allocation, Decision, Proposed, in_force
@@ -45,25 +48,31 @@ class Proposal:
 class Standing:
     """Changes with each decision; whoever uses it holds a lock.
 
-    What is in force for a transfer: the last decision that nobody withdrew, unless finance has tagged it on a later day;
-    else what finance tagged; else what was booked unattended.
+    What is in force for a transfer: the last decision that nobody withdrew, unless finance has since tagged it otherwise;
+    else what finance tagged; else what was booked unattended. What the desk put in force holds as long as the journal
+    does: what newer books have no place for is reversed there, and then the transfer waits again.
     """
 
-    def __init__(self, books: Books, booked: pl.DataFrame, decisions: Iterable[Decision] = ()) -> None:
-        """`booked`: transfer_id, invoice_id, amount and actor (the model) of what was booked unattended."""
+    def __init__(self, books: Books, journal: pl.DataFrame, decisions: Iterable[Decision] = ()) -> None:
+        """`journal`: all of its entries, schema `bookings.JOURNAL`."""
         self.books = books
         transfers, invoices = len(books.transfers), len(books.invoices)
-        self.booked, self.bookers = _booked(books, booked)
+        # Minor units by invoice that the journal holds of a transfer; none is empty.
+        self.held: dict[str, dict[str, int]] = {}
+        for transfer_id, invoice_id, amount in net(journal).iter_rows():
+            self.held.setdefault(transfer_id, {})[invoice_id] = amount
+        held = _whole(books, net(journal))
+        self.booked = _whole(books, net(journal.filter("unattended")))
         unattended = self.booked.size > 0
         # A tag that repeats what was booked says nothing else.
         own = books.proposals.parts.signature()
         automatic = (books.proposals.decision == _AUTO) & books.proposals.advance
         tags = books.tags.signature()
         confirmed = books.tagged & np.where(unattended, tags == self.booked.signature(), automatic & (tags == own))
-        self._base = _either(books.tagged, books.tags, self.booked)
+        self._base = _either(books.tagged, books.tags, held)
         self._unconfirmed = books.tagged & ~confirmed
         self.status: npt.NDArray[np.int8] = np.full(transfers, _AT[Status.WAITING], np.int8)
-        self.status[unattended | confirmed] = _AT[Status.BOOKED]
+        self.status[(held.size > 0) | confirmed] = _AT[Status.BOOKED]
         self.status[self._unconfirmed] = _AT[Status.TAGGED]
         self.settled = _sums(self._base, invoices)
         self.history: defaultdict[str, list[Decision]] = defaultdict(list)
@@ -80,16 +89,27 @@ class Standing:
         self.size = books.proposals.parts.size.copy()
         self.add(decisions)
 
-    def add(self, decisions: Iterable[Decision]) -> list[int]:
-        """Takes decisions into account, in their order; the rows of their transfers."""
-        for decision in (made := list(decisions)):
+    def add(self, decisions: Iterable[Decision], entries: Iterable[Booking] = ()) -> list[int]:
+        """Takes decisions and the entries of the journal into account, in their order; the rows of their transfers."""
+        names: dict[str, None] = {}
+        for entry in entries:
+            names[entry.transfer_id] = None
+            parts = self.held.setdefault(entry.transfer_id, {})
+            if entry.entry == "book":
+                parts[entry.invoice_id] = entry.amount
+            else:
+                parts.pop(entry.invoice_id, None)
+            if not parts:
+                del self.held[entry.transfer_id]
+        for decision in decisions:
+            names[decision.transfer_id] = None
             self.history[decision.transfer_id].append(decision)
             self.numbered[decision.number] = decision
             self.last = max(self.last, decision.number)
-        places = (self.books.transfer_at.get(name) for name in dict.fromkeys(one.transfer_id for one in made))
+        places = (self.books.transfer_at.get(name) for name in names)
         changed = [transfer for transfer in places if transfer is not None]
         for transfer in changed:
-            self._settle(transfer, *self._force(transfer, in_force(self.past(transfer))))
+            self._settle(transfer, *self._stands(transfer))
         return changed
 
     def at(self, transfer_id: str) -> int:
@@ -253,32 +273,109 @@ class Standing:
             pays[transfer] = bool(parts)
         return pays
 
-    def after(self, transfer: int, decision: Decision | None) -> dict[int, int]:
-        """What would be in force where `decision` is the one that counts, None for none of them."""
-        return self._force(transfer, decision)[0]
+    def after(self, transfer: int, history: Sequence[Decision]) -> dict[int, int]:
+        """What would be in force with another history, amounts by row of the invoice."""
+        return self._force(transfer, history)[0]
 
-    def _force(self, transfer: int, decision: Decision | None) -> tuple[dict[int, int], Status]:
+    def wanted(self, transfer_id: str, history: Sequence[Decision]) -> dict[str, int]:
+        """What the journal is to hold of a transfer with a history, minor units by invoice."""
+        transfer = self.books.transfer_at.get(transfer_id)
+        if transfer is None:
+            return {}
+        parts = self._force(transfer, history)[0]
+        wanted = self._named(parts)
+        if parts != self._tag(transfer, history) or wanted == self.held.get(transfer_id, {}):
+            return wanted
+        # Finance has it booked by itself, unless its tag is what was booked unattended before anybody decided.
+        own = parts == self.booked.at(transfer) and (
+            not history or self.books.tagged_day(transfer) <= _ends(history[0])
+        )
+        return wanted if own else {}
+
+    def outdated(self) -> list[str]:
+        """The transfers whose bookings newer books, or a tag of finance, leave no place for; whose bookings exceed an
+        invoice comes after all others, and then the latest decision first."""
+        unfit = [name for name, held in self.held.items() if self.wanted(name, self.history.get(name, ())) != held]
+        return unfit or self._exceeding()
+
+    def _exceeding(self) -> list[str]:
+        settled, worth = self.settled.copy(), self.books.worth
+        found: dict[int, None] = {}
+        for invoice in np.flatnonzero((np.abs(settled) > np.abs(worth)) & (settled != 0)).tolist():
+            for transfer in sorted(self.settlers(invoice), key=self._lately, reverse=True):
+                if abs(settled[invoice]) <= abs(worth[invoice]):
+                    break
+                if transfer not in found and self._is_ours(transfer):
+                    found[transfer] = None
+                    for one, amount in self.settles(transfer).items():
+                        settled[one] -= amount
+        ids = self.books.transfers["transfer_id"]
+        return [ids[transfer] for transfer in found]
+
+    def _lately(self, transfer: int) -> tuple[int, int]:
+        past = self.past(transfer)
+        return past[-1].number if past else 0, transfer
+
+    def _is_ours(self, transfer: int) -> bool:
+        """Whether what is in force rests on the journal, and not on a tag of finance."""
+        held = self.held.get(self.books.transfers["transfer_id"][transfer])
+        return held is not None and self.settles(transfer) != self._tag(transfer, self.past(transfer))
+
+    def _stands(self, transfer: int) -> tuple[dict[int, int], Status]:
+        """What is in force now: what the desk decided or booked only as long as the journal holds it."""
         history = self.past(transfer)
-        tagged = bool(self.books.tagged[transfer]) and not self._repeats(transfer, history)
-        newer = tagged and decision is not None and self.books.tagged_day(transfer) > _day(decision)
-        if decision and decision.action is Action.LATER and not newer:
-            # Who asks to be asked later has not said that finance was wrong.
-            return self.books.tags.at(transfer) if tagged else {}, Status.LATER
-        if decision and not newer:
-            places = ((self.books.invoice_at.get(one.invoice_id), one.amount) for one in decision.allocations)
-            parts = {invoice: amount for invoice, amount in places if invoice is not None}
-            return parts, Status.DECIDED
-        if tagged:
-            tags = self.books.tags.at(transfer)
-            return tags, Status.TAGGED if self._unconfirmed[transfer] else Status.BOOKED
+        parts, status = self._force(transfer, history)
+        held = self.held.get(self.books.transfers["transfer_id"][transfer], {})
+        if self._named(parts) == held or parts == self._tag(transfer, history) or status is Status.LATER:
+            return parts, status
+        if status in (Status.DECIDED, Status.BOOKED):
+            return {}, Status.WAITING
+        return parts, status
+
+    def _force(self, transfer: int, history: Sequence[Decision]) -> tuple[dict[int, int], Status]:
+        decision, tag = in_force(history), self._tag(transfer, history)
+        if decision and not self._overrules(transfer, tag, decision):
+            if decision.action is Action.LATER:
+                # Who asks to be asked later has not said that finance was wrong.
+                return tag or {}, Status.LATER
+            parts = self._parts(decision)
+            if parts is not None and (parts == tag or fits(self.books, transfer, parts)):
+                return parts, Status.DECIDED
+            if tag is None:
+                return {}, Status.WAITING
+        if tag is not None:
+            return tag, Status.TAGGED if self._unconfirmed[transfer] else Status.BOOKED
         booked = self.booked.at(transfer)
-        return booked, Status.BOOKED if booked else Status.WAITING
+        return (booked, Status.BOOKED) if booked and fits(self.books, transfer, booked) else ({}, Status.WAITING)
+
+    def _tag(self, transfer: int, history: Sequence[Decision]) -> dict[int, int] | None:
+        """What finance tagged by itself."""
+        tagged = bool(self.books.tagged[transfer]) and not self._repeats(transfer, history)
+        return self.books.tags.at(transfer) if tagged else None
+
+    def _overrules(self, transfer: int, tag: dict[int, int] | None, decision: Decision) -> bool:
+        """Whether a tag is newer than a decision, and says otherwise."""
+        newer = tag is not None and self.books.tagged_day(transfer) > _ends(decision)
+        return newer and not (decision.is_tag and self._parts(decision) == tag)
 
     def _repeats(self, transfer: int, history: Sequence[Decision]) -> bool:
-        """Whether a transfer's tags are a decision of the desk that came back as such."""
-        tags, day = dict(self.books.tags.at(transfer)), self.books.tagged_day(transfer)
-        tagged = set(self.allocations(tags))
-        return any(one.is_tag and _day(one) == day and set(one.allocations) == tagged for one in history)
+        """Whether a transfer's tags are what was decided at the desk and in force on their day, and came back."""
+        tags, day = self.books.tags.at(transfer), self.books.tagged_day(transfer)
+        for number, last in enumerate(history, 1):
+            ended = number < len(history) and _ends(history[number]) < day
+            held = None if ended or _day(last) > day else in_force(history[:number])
+            if held is not None and held.is_tag and self._parts(held) == tags:
+                return True
+        return False
+
+    def _parts(self, decision: Decision) -> dict[int, int] | None:
+        """What a decision settles, by row of the invoice; None where one of them is gone."""
+        places = {self.books.invoice_at.get(one.invoice_id): one.amount for one in decision.allocations}
+        known = {invoice: amount for invoice, amount in places.items() if invoice is not None}
+        return known if len(known) == len(decision.allocations) else None
+
+    def _named(self, parts: Mapping[int, int]) -> dict[str, int]:
+        return {one.invoice_id: one.amount for one in self.allocations(parts)}
 
     def _settle(self, transfer: int, parts: dict[int, int], status: Status) -> None:
         for invoice, amount in self.settles(transfer).items():
@@ -292,16 +389,42 @@ class Standing:
 
 
 def _day(decision: Decision) -> int:
-    return (decision.decided_at.astimezone(UTC).date() - _EPOCH).days
+    return _days(decision.decided_at.astimezone(UTC).date())
 
 
-def _booked(books: Books, booked: pl.DataFrame) -> tuple[Parts, dict[int, str]]:
-    """What was booked unattended, and by which model, by row of the transfer."""
+def _days(day: date) -> int:
+    return (day - _EPOCH).days
+
+
+def _ends(decision: Decision) -> int:
+    """The last day on which a tag does not overrule a decision."""
+    return (decision.stands_until - _EPOCH).days
+
+
+def fits(books: Books, transfer: int, parts: Mapping[int, int]) -> bool:
+    """Whether a transfer may settle parts, by row of the invoice, if nobody else settles anything."""
+    sale, worth, incoming = books.sale, books.worth, books.incoming[transfer]
+    for invoice, amount in parts.items():
+        most = int(worth[invoice])
+        if sale[invoice] != incoming or amount * most <= 0 or abs(amount) > abs(most):
+            return False
+    # A rate moves with the market, and what was right when it was booked remains so.
+    foreign = any(books.invoice_currency[invoice] != books.currency[transfer] for invoice in parts)
+    return foreign or not parts or is_near(sum(parts.values()), int(books.brought[transfer]))
+
+
+def is_near(total: int, brought: int, most_short: float = MOST_SHORT) -> bool:
+    """Whether a transfer that brought so much may settle a `total`, of which up to `most_short` % may be missing."""
+    gap = total - brought
+    return total > 0 and (gap <= max(ROUNDING, LARGEST_DISCOUNT * brought) or 100 * gap / total <= most_short)
+
+
+def _whole(books: Books, booked: pl.DataFrame) -> Parts:
+    """What was booked (transfer_id, invoice_id, amount), of the transfers all of whose invoices are there."""
     transfer = booked["transfer_id"].replace_strict(books.transfer_at, default=None, return_dtype=pl.Int64)
     invoice = booked["invoice_id"].replace_strict(books.invoice_at, default=None, return_dtype=pl.Int64)
-    rows = booked.with_columns(transfer=transfer, invoice=invoice).drop_nulls(["transfer", "invoice"])
-    bookers = dict(rows.select("transfer", "actor").iter_rows())
-    return Parts.of(len(books.transfers), rows), bookers
+    rows = booked.with_columns(transfer=transfer, invoice=invoice).drop_nulls("transfer")
+    return Parts.of(len(books.transfers), rows.filter(~pl.col("invoice").is_null().any().over("transfer")))
 
 
 def _either(first: Flags, one: Parts, other: Parts) -> Parts:

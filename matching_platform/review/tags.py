@@ -8,7 +8,7 @@ import polars as pl
 from matching_platform.ledger.money import MINOR_UNITS, to_minor
 from matching_platform.ledger.schema import TABLES
 from matching_platform.ledger.validation import ROW, LedgerError
-from matching_platform.review.decisions import Action
+from matching_platform.review.decisions import FURTHEST_AHEAD, Action
 from matching_platform.warehouse.tables import APPENDED
 
 # Actions that say what a transfer settles, see `Decision.is_tag`.
@@ -88,20 +88,28 @@ def in_force(decisions: pl.DataFrame) -> pl.DataFrame:
 
 def tags(raw: pl.DataFrame, decisions: pl.DataFrame) -> pl.DataFrame:
     """The tags in force, columns of `matches`: for each transfer that somebody decided on what he decided, tagged on that
-    day (UTC), unless the finance system tagged it on a later one; for the others the finance system's, `raw`.
+    day (UTC), unless the finance system surely tagged it later, see `Decision.stands_until`; for the others the finance
+    system's, `raw`.
 
     Both are valid tables. Who asked to be asked later has tagged nothing.
     """
     decided = (
         in_force(decisions)
         .filter(pl.col("action").is_in(list(TAGS)))
-        .select("transfer_id", "invoice_id", "amount", tagged_on=pl.col("decided_at").dt.date())
+        .with_columns(
+            tagged_on=pl.col("decided_at").dt.date(), stands_until=(pl.col("decided_at") + FURTHEST_AHEAD).dt.date()
+        )
     )
     newest = raw.group_by("transfer_id").agg(newest=pl.col("tagged_on").max())
-    overruled = decided.join(newest, on="transfer_id").filter(pl.col("newest") > pl.col("tagged_on"))
+    overruled = decided.join(newest, on="transfer_id").filter(pl.col("newest") > pl.col("stands_until"))
     decided = decided.join(overruled, on="transfer_id", how="anti", maintain_order="left")
     others = raw.join(decided, on="transfer_id", how="anti", maintain_order="left")
-    return pl.concat([others.select(list(TABLES["matches"].schema)), decided])
+    return pl.concat(frame.select(list(TABLES["matches"].schema)) for frame in (others, decided))
+
+
+def naming_others(decisions: pl.DataFrame, invoices: pl.Series) -> pl.DataFrame:
+    """The rows in force that name an invoice that is none of `invoices`, its ids."""
+    return in_force(decisions).filter(~pl.col("invoice_id").is_in(invoices.implode()))
 
 
 def against_proposals(decisions: pl.DataFrame, matches: pl.DataFrame) -> pl.DataFrame:

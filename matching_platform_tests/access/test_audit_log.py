@@ -30,15 +30,38 @@ def either(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Iter
     found.engine.dispose()
 
 
+_OTHER = "INSERT INTO audit SELECT number, at, 'nobody', action, about, address FROM audit WHERE number = 1"
+
+
 @pytest.mark.parametrize(
-    "change", ["UPDATE audit SET actor = 'nobody'", "DELETE FROM audit", "DELETE FROM audit WHERE number = 1"]
+    "change",
+    [
+        "UPDATE audit SET actor = 'nobody'",
+        "DELETE FROM audit",
+        "DELETE FROM audit WHERE number = 1",
+        f"{_OTHER} ON CONFLICT (number) DO UPDATE SET actor = 'nobody'",
+    ],
 )
 def test_no_line_is_changed(either: Access, change: str) -> None:
     either.note("anna", "decided", "T1", HOME)
-    with either.engine.connect() as connection, pytest.raises(DBAPIError, match="rows of audit are never changed or deleted"):
+    with (
+        either.engine.connect() as connection,
+        pytest.raises(DBAPIError, match="rows of audit are never changed or deleted"),
+    ):
         connection.execute(text(change))
         connection.commit()
     assert lines(either) == [("anna", "decided", "T1", HOME)]
+
+
+@pytest.mark.parametrize("number", ["1", "'1'", "1.0"])
+def test_no_line_is_replaced(access: Access, number: str) -> None:
+    access.note("anna", "decided", "T1", HOME)
+    replace = _OTHER.replace("INSERT", "INSERT OR REPLACE").replace("SELECT number", f"SELECT {number}")
+    with access.engine.connect() as connection, pytest.raises(DBAPIError, match="rows of audit are never changed"):
+        connection.execute(text(replace))
+        connection.commit()
+    access.note("bob", "decided", "T2", HOME)
+    assert [one.actor for one in access.audit()] == ["bob", "anna"]
 
 
 def test_the_whole_way_in(either: Access, clock: Clock) -> None:

@@ -83,6 +83,15 @@ def test_audit(command: Command, people: Access) -> None:
     assert [line.split()[0] for line in command("audit", "--lines", "1")[1].splitlines()[1:]] == ["2"]
 
 
+def test_what_is_listed_commands_no_terminal(command: Command, people: Access) -> None:
+    people.note("anna", "import", "za\x1b[2Jpłata\n\u202e.csv", HOME)
+    people.issue_token("erp", Role.READER, "root\x1b]0;x\x07")
+    said = command("audit")[1] + command("tokens", "list")[1]
+    assert r"za\x1b[2Jpłata\n\u202e.csv" in said
+    assert r"root\x1b]0;x\x07" in said
+    assert not {"\x1b", "\x07", "\u202e"} & set(said)
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [

@@ -77,6 +77,21 @@ def test_an_address_is_held_to_a_limit_over_all_names(access: Access, clock: Clo
     assert access.login("bob", PASSWORD, "10.7.7.7")
 
 
+def test_an_address_that_everybody_shares_is_not_counted(access: Access) -> None:
+    """Else outsiders hold the login shut for all; each name keeps its limit."""
+    add(access, "anna")
+    for number in range(2 * ADDRESS):
+        with pytest.raises(LoginError, match="wrong"):
+            access.login(f"name{number}", "wrong", HOME, shared=True)
+    for _ in range(NAME):
+        assert access.login("anna", PASSWORD, HOME, shared=True)
+        with pytest.raises(LoginError, match="wrong"):
+            access.login("bob", "wrong", HOME, shared=True)
+    with pytest.raises(TooManyError):
+        access.login("bob", "wrong", HOME, shared=True)
+    fail(access)
+
+
 def test_a_customer_of_ipv6_has_one_address(access: Access) -> None:
     for number in range(ADDRESS):
         fail(access, f"name{number}", f"2001:db8:1:2::{number:x}")
@@ -172,3 +187,12 @@ def test_what_is_written_of_it(access: Access, clock: Clock) -> None:
         ("", "login delayed", "anna", HOME),
         ("anna", "login", "anna", HOME),
     ]
+
+
+def test_guesses_at_names_that_nobody_has_fill_no_log(access: Access, clock: Clock) -> None:
+    for number in range(ADDRESS):
+        fail(access, f"name{number}")
+    assert lines(access) == [("", "login refused", "", HOME)]
+    clock.move(hours=1)
+    fail(access, "another")
+    assert len(lines(access)) == 2

@@ -18,7 +18,7 @@ def made(small_model: Path, tmp_path_factory: pytest.TempPathFactory) -> desk.Ma
 
 def test_a_person_reviews_and_every_answer_is_timed(made: desk.Made) -> None:
     with desk.served(made) as person:
-        desk.review(person, made.month, TIMES)
+        desk.review(person, made.month, TIMES, thinks=0)
         decided = Decisions(made.platform.database).read()
     assert {what: len(taken) for what, taken in person.seconds.items()} == {
         "queue page": TIMES,

@@ -14,11 +14,14 @@ import polars as pl
 import pytest
 
 from matching_platform.access import Access, Role, passwords
+from matching_platform.desk.review import Review
 from matching_platform.environment import Platform
+from matching_platform.review.cases import Case, Filter, Row, Status
 from matching_platform.review.decided import Decisions
 from matching_platform.review.decisions import Decision
 from matching_platform_tests.access.people import PASSWORD, QUICK, add
 from matching_platform_tests.delivery.parts import free_port
+from matching_platform_tests.desk.companies import OPEN
 from matching_platform_tests.waiting import until
 
 # Everybody's password is PASSWORD.
@@ -44,6 +47,14 @@ class Desk:
     def session(self, name: str) -> str:
         """The key of a new session."""
         return self.access.login(name, PASSWORD, "127.0.0.1")
+
+    def rows(self, *statuses: Status, month: str = OPEN) -> list[Row]:
+        """What the desk lists of a month, the most valuable doubt first; without a status, what waits."""
+        review = Review(self.platform)
+        return [*review.queue(month, Filter(frozenset(statuses or [Status.WAITING])), size=1000).rows]
+
+    def case(self, transfer_id: str) -> Case:
+        return Review(self.platform).case(transfer_id)
 
     def decisions(self) -> list[Decision]:
         """All decisions, as the database has them."""

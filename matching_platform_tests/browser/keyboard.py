@@ -6,6 +6,7 @@ from playwright.sync_api import Page, expect
 
 _ELSEWHERE: Final = """
 (path) => location.pathname !== path
+  && !new URLSearchParams(location.search).has("done")
   && !document.body.hasAttribute("aria-busy")
   && document.querySelector("main").contains(document.activeElement)
 """
@@ -35,3 +36,9 @@ def open_first(page: Page, month: str) -> None:
     page.keyboard.press("j")
     expect(page.locator("[data-row]").first).to_be_focused()
     go(page, "Enter")
+
+
+def ticked(page: Page) -> list[str]:
+    """What is ticked of the invoices to choose from, as selectors."""
+    found = page.locator("[name=invoice]:checked").evaluate_all("(boxes) => boxes.map((one) => one.id)")
+    return [f"[id='{one}']" for one in found]

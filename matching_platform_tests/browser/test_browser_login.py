@@ -82,7 +82,7 @@ def test_an_invitation_expires(watched: Watched, desk: Desk) -> None:
 
 
 def test_a_reader_decides_nothing(watched: Watched, desk: Desk) -> None:
-    page = watched.person(desk, "rita")
+    page, made = watched.person(desk, "rita"), len(desk.decisions())
     page.goto(f"/months/{OPEN}")
     page.locator("[data-row]").first.click()
     expect(page.get_by_role("heading", name="Proposed", exact=True)).to_be_visible()
@@ -105,11 +105,11 @@ def test_a_reader_decides_nothing(watched: Watched, desk: Desk) -> None:
         }"""
     )
     expect(page.get_by_role("heading", level=1)).to_have_text("You may not do that")
-    assert desk.decisions() == []
+    assert len(desk.decisions()) == made
 
 
 def test_another_site_decides_nothing(watched: Watched, desk: Desk) -> None:
-    page = watched.person(desk, "anna")
+    page, made = watched.person(desk, "anna"), len(desk.decisions())
     page.goto(f"/months/{OPEN}")
     case = page.locator("[data-row]").first.get_attribute("href")
     # Localhost is the same machine, but not the origin of the desk.
@@ -121,7 +121,7 @@ def test_another_site_decides_nothing(watched: Watched, desk: Desk) -> None:
     page.get_by_role("button", name="Win").click()
     page.wait_for_url(f"{desk.url}{case}/decision*")
     expect(page.get_by_role("heading", level=1)).to_be_visible()
-    assert desk.decisions() == []
+    assert len(desk.decisions()) == made
 
 
 def test_a_session_ends_with_the_logout(watched: Watched, desk: Desk) -> None:

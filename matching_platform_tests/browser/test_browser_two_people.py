@@ -5,7 +5,7 @@ from playwright.sync_api import Page, expect
 
 from matching_platform.review.decisions import Action
 from matching_platform_tests.browser.desks import Desk
-from matching_platform_tests.browser.keyboard import go, open_first, reach
+from matching_platform_tests.browser.keyboard import go, open_first, reach, ticked
 from matching_platform_tests.browser.watching import Watched, path_of
 from matching_platform_tests.desk.companies import OPEN
 
@@ -33,7 +33,7 @@ def test_the_second_sees_what_the_first_did_and_leaves_it(desk: Desk, anna: Page
     conflict = bert.get_by_role("alert")
     expect(conflict).to_contain_text("anna decided on this transfer while you looked at it")
     expect(conflict.get_by_role("heading", level=2)).to_be_focused()
-    expect(conflict).to_contain_text("Pays nothing")
+    expect(conflict).to_contain_text("pays nothing")
     made = len(desk.decisions())
     bert.get_by_role("link", name="Leave theirs").press("Enter")
     expect(bert.get_by_role("alert")).to_have_count(0)
@@ -60,14 +60,14 @@ def test_what_was_typed_is_not_lost(desk: Desk, anna: Page, bert: Page) -> None:
     go(bert, "c")
     reach(bert, "#note")
     bert.keyboard.type("they asked for it by mail")
-    for box in bert.locator("[name=invoice]:checked").evaluate_all("(boxes) => boxes.map((one) => one.id)"):
-        bert.locator(f"[id='{box}']").uncheck()
+    for box in ticked(bert):
+        bert.locator(box).uncheck()
     chosen = bert.locator("#invoices tbody tr").last
     chosen.get_by_role("checkbox").check()
     number = chosen.locator("label").inner_text()
     amount = chosen.get_by_role("textbox")
     amount.fill("0.01")
-    expect(bert.locator("#sums")).to_contain_text("0.01")
+    expect(bert.locator("#sums")).to_contain_text("1 invoice")
     go(anna, "n")
     bert.keyboard.press("Control+Enter")
     yours = bert.locator(".versus > div").last
@@ -80,25 +80,33 @@ def test_what_was_typed_is_not_lost(desk: Desk, anna: Page, bert: Page) -> None:
     assert [part.amount for part in last.allocations] == [1]
 
 
-def test_an_invoice_that_another_settled_is_refused_and_shown(desk: Desk, anna: Page, bert: Page) -> None:
-    """Both choose the same invoice, for two transfers."""
-    go(bert, "j")
-    for page in (anna, bert):
-        go(page, "c")
-    number = anna.locator("#invoices tbody tr:not(.ticked) label").first.inner_text()
-    for page in (anna, bert):
-        for box in page.locator("[name=invoice]:checked").evaluate_all("(boxes) => boxes.map((one) => one.id)"):
-            page.locator(f"[id='{box}']").uncheck()
-        page.locator("#search").fill(number)
-        expect(page.locator("#invoices tbody tr")).to_have_count(1)
-        page.locator("#invoices").get_by_role("checkbox").check()
-        expect(page.locator("#sums strong")).to_be_visible()
-        reach(page, "#note")
-        page.keyboard.type("mine")
-    go(anna, "Control+Enter")
+def test_an_invoice_that_another_settled_is_refused_and_shown(watched: Watched, desk: Desk) -> None:
+    cases = [desk.case(row.transfer_id) for row in desk.rows() if row.invoices == 1]
+    first, second = next(
+        (one, other)
+        for one in cases
+        for other in cases
+        if one.row.transfer_id != other.row.transfer_id
+        and (one.row.direction, one.row.currency) == (other.row.direction, other.row.currency)
+        and other.row.amount >= one.row.amount == one.proposal.parts[0].invoice.open
+        and one.proposal.parts[0].invoice.currency == one.row.currency
+    )
+    number = first.proposal.parts[0].invoice.number
+    anna, bert = (watched.person(desk, name) for name in ("anna", "bert"))
+    bert.goto(f"/cases/{second.row.transfer_id}/change")
+    for box in ticked(bert):
+        bert.locator(box).uncheck()
+    bert.locator("#search").fill(number)
+    found = bert.get_by_role("checkbox", name=f"Settles {number}", exact=True)
+    found.check()
+    expect(bert.locator("#sums")).to_contain_text("1 invoice")
+    bert.get_by_label("Note").fill("mine")
+    anna.goto(f"/cases/{first.row.transfer_id}")
+    go(anna, "a")
     made = len(desk.decisions())
     bert.keyboard.press("Control+Enter")
     expect(bert.get_by_role("alert")).to_contain_text("Nothing was recorded.")
-    expect(bert.locator("#note")).to_have_value("mine")
-    expect(bert.locator("#invoices")).to_contain_text(number)
+    expect(bert.get_by_role("alert")).to_contain_text(number)
+    expect(bert.get_by_label("Note")).to_have_value("mine")
+    expect(found).to_be_checked()
     assert len(desk.decisions()) == made

@@ -7,6 +7,7 @@ from playwright.sync_api import Page, expect
 
 from matching_platform.review.decisions import Action
 from matching_platform_tests.browser.desks import Desk
+from matching_platform_tests.browser.keyboard import ticked
 from matching_platform_tests.browser.watching import Watched, path_of
 from matching_platform_tests.desk.companies import OPEN
 
@@ -35,8 +36,8 @@ def test_a_review(desk: Desk, page: Page) -> None:
 def test_other_invoices_are_searched_added_up_and_recorded(desk: Desk, page: Page) -> None:
     transfer = path_of(page)
     page.get_by_role("link", name="Change").click()
-    for box in page.locator("[name=invoice]:checked").evaluate_all("(boxes) => boxes.map((one) => one.id)"):
-        page.locator(f"[id='{box}']").uncheck()
+    for box in ticked(page):
+        page.locator(box).uncheck()
     number = page.locator("#invoices tbody tr:not(.ticked) label").first.inner_text()
     page.locator("#search").fill(number)
     page.get_by_role("search").get_by_role("button", name="Search").click()

@@ -28,9 +28,12 @@ _SWITCHES: Final = (
     "--disable-sync",
     "--disable-dev-shm-usage",
 )
-_MILLISECONDS: Final = 15_000
-# Pages answer with these on purpose; browsers report them as errors.
-_REFUSALS: Final = re.compile(r"Failed to load resource: the server responded with a status of (4(00|01|03|09|10|22|29))\b")
+_MILLISECONDS: Final = DEADLINE * 1000
+# What is reported as an error and is none: refusals, which pages show, and a search that the next one overtook.
+_USUAL: Final = re.compile(
+    r"Failed to load resource: the server responded with a status of 4(00|01|03|04|09|10|13|22|29)\b"
+    r"|htmx:(afterRequest|sendAbort)\b"
+)
 _VIOLATIONS: Final = """
 document.addEventListener("securitypolicyviolation", (event) =>
   console.error(`against the policy: ${event.violatedDirective} ${event.blockedURI} ${event.sourceFile}`));
@@ -99,8 +102,10 @@ class Watched:
         assert not self.problems, self.problems
 
     def _heard(self, message: ConsoleMessage) -> None:
-        if message.type in ("error", "warning") and not _REFUSALS.match(message.text):
-            self.problems.append(f"{message.location.get('url')}: {message.text}")
+        url = str(message.location.get("url", ""))
+        usual = _USUAL.match(message.text) and ("/static/" not in url or message.text.startswith("htmx:"))
+        if message.type in ("error", "warning") and not usual:
+            self.problems.append(f"{url}: {message.text}")
 
 
 def path_of(page: Page) -> str:

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
@@ -218,6 +218,79 @@ def test_a_decision_stands_in_place_of_the_tags_until_it_is_withdrawn(world: Wor
     assert world.platform.read("decisions", NEWEST).height == 4
 
 
+def test_a_decision_goes_with_its_transfer_to_another_month(world: World, desk: Desk) -> None:
+    platform, warehouse = world.platform, world.platform.warehouse
+    moved = a_transfer(world, EARLIER)
+    invoice = str(platform.read("invoices", EARLIER).filter(direction="sale")["invoice_id"].sort()[0])
+    # Nothing is decided on any other transfer of the newest month.
+    desk.decide(EARLIER, moved, Action.CHANGE, {invoice: 100}, {})
+    assert world.make("decisions", *TABLES, month=EARLIER).success
+    tag = (moved, invoice, 100, NOON.date())
+    assert platform.read("matches", EARLIER).filter(transfer_id=moved).rows() == [tag]
+
+    held = warehouse.read_month("transfers", EARLIER)
+    mine = pl.col("transfer_id") == moved
+    new_day = pl.lit(first_day(NEWEST)).cast(held.schema["booked_on"])
+    now = pl.concat([warehouse.read_month("transfers", NEWEST), held.filter(mine).with_columns(booked_on=new_day)])
+    warehouse.write_months("transfers", {EARLIER: held.filter(~mine), NEWEST: now})
+    warehouse.write_month("matches", EARLIER, warehouse.read_month("matches", EARLIER).filter(~mine))
+    assert world.make(*TABLES, month=EARLIER).success
+    made = world.make(*TABLES, month=NEWEST)
+    assert made.success, made.failure
+    assert platform.read("matches", EARLIER).filter(mine).is_empty()
+    assert platform.read("matches", NEWEST).filter(mine).rows() == [tag]
+    assert made.metadata("matches")["transfers decided on"] == 1
+    assert made.metadata("labelled_pairs")["corrections"] == 1
+    assert demo._stale_months(platform) == []
+
+    before = {name: platform.catalog.get(name, NEWEST) for name in TABLES}
+    assert world.make(*TABLES, month=NEWEST).success
+    assert {name: platform.catalog.get(name, NEWEST) for name in TABLES} == before
+    # Who decides once more does so in the new month; both are its history.
+    desk.decide(NEWEST, moved, Action.WITHDRAW)
+    assert demo._stale_months(platform) == [NEWEST]
+    assert world.make("decisions", *TABLES, month=NEWEST).success
+    assert platform.read("matches", NEWEST).filter(mine).is_empty()
+    assert demo._stale_months(platform) == []
+
+
+def test_what_names_an_invoice_that_is_gone_is_no_tag_and_told(world: World, desk: Desk) -> None:
+    platform, warehouse = world.platform, world.platform.warehouse
+    before = platform.read("matches", NEWEST)
+    one, other = before["transfer_id"].unique().sort()[:2]
+    tagged = pl.concat(platform.read("matches", month) for month in MONTHS)["invoice_id"].drop_nulls()
+    sales = platform.read("invoices", EARLIER).filter(~pl.col("invoice_id").is_in(tagged.implode()), direction="sale")
+    gone, stays = sales["invoice_id"].sort()[:2]
+    desk.decide(NEWEST, one, Action.CHANGE, {stays: 50}, {})
+    desk.decide(NEWEST, one, Action.CHANGE, {gone: 100, stays: 50}, {})
+    desk.decide(NEWEST, other, Action.CHANGE, {stays: 200}, {})
+    made = world.make("decisions", *TABLES, month=NEWEST)
+    assert made.success, made.failure
+    assert made.metadata("matches")["decisions on invoices that are gone"] == 0
+    assert "first of them" not in made.metadata("matches")
+    stood = platform.read("matches", NEWEST)
+
+    raw = warehouse.read_month("invoices", EARLIER)
+    warehouse.write_month("invoices", EARLIER, raw.filter(pl.col("invoice_id") != gone))
+    assert world.make("invoices", month=EARLIER).success
+    made = world.make(*TABLES, month=NEWEST)
+    assert made.success, made.failure
+    told = made.metadata("matches")
+    assert (told["transfers decided on"], told["decisions on invoices that are gone"]) == (1, 1)
+    assert told["first of them"].startswith(f"decision 2 on transfer {one} names invoice {gone}, ")
+    tags = platform.read("matches", NEWEST)
+    # The finance system's own tags are there instead, and not what was decided before.
+    assert_frame_equal(tags.filter(transfer_id=one), before.filter(transfer_id=one))
+    assert tags.filter(transfer_id=other).rows() == [(other, stays, 200, NOON.date())]
+
+    # It is on its way to another month, which is not read yet; so it is not gone.
+    elsewhere = pl.lit(first_day(MONTHS[0])).cast(raw.schema["issued_on"])
+    back = raw.filter(pl.col("invoice_id") == gone).with_columns(issued_on=elsewhere)
+    warehouse.write_month("invoices", MONTHS[0], pl.concat([warehouse.read_month("invoices", MONTHS[0]), back]))
+    assert world.make(*TABLES, month=NEWEST).success
+    assert_frame_equal(platform.read("matches", NEWEST), stood)
+
+
 def test_the_demo_reads_a_month_anew_when_something_was_decided(world: World, desk: Desk) -> None:
     assert demo._stale_months(world.platform) == []
     desk.decide(NEWEST, a_transfer(world, NEWEST), Action.NOTHING)
@@ -233,7 +306,8 @@ def test_what_finance_tags_later_counts(world: World, desk: Desk) -> None:
     desk.decide(NEWEST, paid["transfer_id"], Action.NOTHING, decided_at=early.replace(day=1, month=1))
     assert world.make("decisions", "matches", month=NEWEST).success
     assert_frame_equal(world.platform.read("matches", NEWEST), before)
-    desk.decide(NEWEST, paid["transfer_id"], Action.NOTHING, decided_at=early)
+    # Nine in the evening of the day before is the same day already, somewhere.
+    desk.decide(NEWEST, paid["transfer_id"], Action.NOTHING, decided_at=early - timedelta(hours=3))
     assert world.make("decisions", "matches", month=NEWEST).success
     assert world.platform.read("matches", NEWEST).filter(transfer_id=paid["transfer_id"])["invoice_id"].to_list() == [
         None

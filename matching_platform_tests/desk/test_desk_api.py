@@ -488,3 +488,4 @@ def test_requests_and_decisions_are_counted(booker: httpx.Client) -> None:
     assert samples["desk_waiting_transfers", OPEN] == got(booker, f"/api/months/{OPEN}/summary")["waiting"]
     assert samples["desk_refusals_total", "refused"] >= 1
     assert samples["desk_warehouse_answers",] == 1
+    assert samples["desk_warehouse_agrees",] == 1

@@ -29,6 +29,9 @@ CUT = b""":20:X
 :62F:C240331EUR120,00
 -
 """
+BANK = b"""Booking date;Counterparty;Title;Amount;Currency;Direction
+2024-03-01;Acme;FV/1;5,00;PLN;in
+"""
 UNKNOWN = b"a;b;c\n2024-03-01;x;1,00\n"
 
 
@@ -80,6 +83,25 @@ def test_a_first_visit_says_what_to_do(anna: httpx.Client) -> None:
     assert page.values("//li[@aria-current='step']//a/@href") == ["/imports"]
     for address in ("/booked", "/decisions", "/imports"):
         assert anna.get(address).status_code == 200
+
+
+def test_what_was_taken_and_nobody_has_read_yet_is_not_missing(app: FastAPI, anna: httpx.Client) -> None:
+    followed(anna, brought(anna, bank_csv=BANK).form("//form[@action='/imports/take']").sent(anna))
+    step = "//li[@aria-current='step']"
+    page = Read(anna.get("/start"))
+    assert page.texts(f"{step}//span") == ["in the warehouse, not read yet"]
+    assert page.texts(f"{step}//code") == ["make dev"]
+
+
+def test_months_that_no_run_will_see_are_told_before_and_after(app: FastAPI, anna: httpx.Client) -> None:
+    page = brought(anna, bank_csv=BANK.replace(b"2024", b"2019"))
+    told = "March 2019 lies outside the months that the platform works on"
+    assert told in page.text("//article//p[@role='alert']")
+    done = followed(anna, page.form("//form[@action='/imports/take']").sent(anna))
+    assert told in done.text("//p[@role='alert']")
+    assert "The next run proposes" not in done.text()
+    start = Read(anna.get("/start"))
+    assert start.texts("//li[@aria-current='step']//span") == ["in the warehouse, but outside the configured months"]
 
 
 def test_a_file_is_shown_and_then_taken_once(app: FastAPI, anna: httpx.Client) -> None:
@@ -139,7 +161,7 @@ def test_what_differs_from_what_is_there_is_shown_and_not_taken(anna: httpx.Clie
 def test_a_statement_that_does_not_add_up_needs_a_tick(app: FastAPI, anna: httpx.Client) -> None:
     page = brought(anna, cut_sta=CUT)
     (warned,) = page.texts("//article//*[@role='alert']")
-    assert "statement 7 of DE89370400440532013000 does not add up" in warned
+    assert "Statement 7 of DE89370400440532013000 does not add up" in warned
     assert "10.00 away" in warned
     assert page.values("//form[@action='/imports/take']//input[@type='checkbox']/@required")
     form = page.form("//form[@action='/imports/take']")

@@ -3,24 +3,33 @@
 import re
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from urllib.parse import quote
 
 import httpx
 import pytest
+from babel import Locale
 from fastapi import FastAPI
+from hypothesis import given
+from hypothesis import strategies as st
 
 from matching_platform.access import Role, passwords
 from matching_platform.desk.app import create_app
+from matching_platform.desk.formats import money
+from matching_platform.desk.outbox import OTHER_DATABASE
+from matching_platform.desk.pages.done import MOST, numbers_of, spans_of
 from matching_platform.desk.review import Review
 from matching_platform.environment import DEFAULTS, Platform, Settings
-from matching_platform.review.cases import Filter, Row, Status
+from matching_platform.review.cases import Filter, Option, Row, Status
 from matching_platform.review.decisions import Action, Allocation, Wanted
 from matching_platform_tests.access.people import PASSWORD, QUICK, add
 from matching_platform_tests.desk.asking import asking
 from matching_platform_tests.desk.companies import OPEN, desk_company
 from matching_platform_tests.desk.reading import Read
 
+EN = Locale.parse("en")
 LIST = f"/months/{OPEN}"
 
 
@@ -112,6 +121,10 @@ def paying(review: Review) -> Row:
     raise AssertionError("the company has no such transfer")
 
 
+def csrf(client: httpx.Client) -> str:
+    return read(client, LIST).values("//input[@name='csrf_token']/@value")[0]
+
+
 def case(row: Row) -> str:
     return f"/cases/{row.transfer_id}"
 
@@ -176,6 +189,35 @@ def test_a_case_shows_what_is_proposed_and_that_the_sum_meets_the_amount(anna: h
         for said in found.evidence
     ]
     assert set(page.values("//*[@data-key]/@data-key")) >= {"a", "c", "n", "l", "q", "?"}
+
+
+def test_another_currency_is_converted_at_a_rate_that_is_shown(anna: httpx.Client, review: Review) -> None:
+    cases = (review.case(row.transfer_id) for row in waiting(review))
+    found = next(
+        one
+        for one in cases
+        if {part.invoice.currency for part in one.proposal.parts} - {one.row.currency} and one.rates
+    )
+    (currency,) = {part.invoice.currency for part in found.proposal.parts}
+    told = read(anna, case(found.row)).text("//section[@aria-labelledby='proposal-title']//tfoot")
+    total = round(sum(part.amount for part in found.proposal.parts) * found.rates[currency])
+    assert told.startswith(f"≈ {money(total, found.row.currency, EN)} 1 {currency} = ")
+    assert f"about {money(found.row.amount - total, found.row.currency, EN)}".replace("\xa0", " ") in told
+    assert f"1 {currency} = " in read(anna, f"{case(found.row)}/change").text("//div[@id='sums']")
+
+
+def test_runners_up_stand_by_rank_and_without_a_number_to_compare_with_the_confidence(
+    anna: httpx.Client, review: Review, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = paying(review)
+    found = review.case(row.transfer_id)
+    others = tuple(Option(share, ()) for share in (0.41, 0.06, 0.001))
+    monkeypatch.setattr(review, "case", lambda _: replace(found, runners_up=others))
+    ranked = "//ol[@class='runners']/li"
+    page = read(anna, case(row))
+    assert page.texts(f"{ranked}//span[@class='hint']") == ["close behind", "behind", "far behind"]
+    assert "%" not in page.text(ranked)
+    assert not page.values(f"{ranked}//meter")
 
 
 def test_a_title_with_marks_is_the_title(anna: httpx.Client, review: Review) -> None:
@@ -356,7 +398,13 @@ def test_who_decided_what_can_be_looked_up(anna: httpx.Client, review: Review) -
     (line,) = page.texts("//tbody/tr")
     assert "anna" in line
     assert "accepted" in line
-    assert review.case(row.transfer_id).proposal.parts[0].invoice.number in line
+    number = review.case(row.transfer_id).proposal.parts[0].invoice.number
+    assert number in line
+    assert row.payer in line
+    assert row.currency in line
+    for sought in (number.lower(), row.payer):
+        (link,) = read(anna, f"/decisions?text={quote(sought)}").values("//tbody//a[@data-row]/@href")
+        assert link.startswith(case(row))
     assert read(anna, "/decisions?actor=bert").text("//p[@class='empty']") == "No decision is like that."
 
 
@@ -430,8 +478,119 @@ def test_an_error_of_ours_is_a_page_without_its_details(
         raise ValueError("secret")
 
     monkeypatch.setattr(app.state.review, "months", broken)
-    with pytest.raises(ValueError, match="secret"):
-        anna.get("/")
+    page = read(anna, "/", 500)
+    assert page.text("//h1") == "Something broke"
+    assert page.values("//header//nav"), "it is a page like all others"
+    assert "secret" not in page.answer.text
+    assert "default-src 'none'" in page.answer.headers["Content-Security-Policy"]
+    assert page.answer.headers["Cache-Control"] == "no-store"
+
+
+def test_a_refusal_is_told_in_the_readers_language(login: Login, review: Review) -> None:
+    row = paying(review)
+    form = {"action": "change", "expected": "0", "part": "100:nobody"}
+    polish, english = login(language="pl"), login("bert", language="en")
+    sent = [Read(who.post(f"{case(row)}/decision", data=form | {"csrf_token": csrf(who)})) for who in (polish, english)]
+    assert [one.status for one in sent] == [409, 409]
+    said = [one.texts("//section[@role='alert']/p")[1] for one in sent]
+    assert said == [
+        "Nie ma faktury „nobody”; być może jej miesiąc nie jest jeszcze przyjęty.",
+        "There is no invoice 'nobody'; perhaps its month is not accepted yet.",
+    ]
+
+
+def test_where_one_of_those_alike_cannot_be_accepted_the_others_stay_ticked(anna: httpx.Client, review: Review) -> None:
+    row = next(one for one in waiting(review) if len(review.alike(one.transfer_id)) > 2)
+    page = read(anna, f"{case(row)}/alike")
+    form = page.form("//form[.//input[@name='transfer']]")
+    group = set(form.fields["transfer"])
+    assert {one.row.transfer_id for one in review.proposed(sorted(group))} == group
+    other = min(group - {row.transfer_id})
+    (theirs,) = review.decide([Wanted(other, Action.LATER)], "bert")
+    shown = Read(form.sent(anna))
+    assert shown.status == 409
+    assert review.row(other).payer in shown.text("//p[@role='alert']")
+    assert set(shown.values("//input[@name='transfer' and @checked]/@value")) == group - {other}
+    assert [one.number for one in review.decisions().rows] == [theirs.number], "none of them was accepted"
+
+
+def test_what_was_accepted_at_once_is_taken_back_whole_or_not_at_all(anna: httpx.Client, review: Review) -> None:
+    row = next(one for one in waiting(review) if len(review.alike(one.transfer_id)) > 2)
+    form = read(anna, f"{case(row)}/alike").form("//form[.//input[@name='transfer']]")
+    undo = followed(anna, form.sent(anna)).key("u")
+    made = list(review.decisions().rows)
+    review.undo(made[-1].number, "bert")
+    assert undo.sent(anna).status_code == 409
+    assert {review.row(one.transfer_id).status for one in made[:-1]} == {Status.DECIDED}
+
+
+def test_what_others_did_meanwhile_is_not_taken_back_with_it(anna: httpx.Client, review: Review) -> None:
+    row = next(one for one in waiting(review) if len(review.alike(one.transfer_id)) > 3)
+    alike = [one.transfer_id for one in review.alike(row.transfer_id)]
+    rest = [one.transfer_id for one in waiting(review) if one.transfer_id not in alike]
+    form = read(anna, f"{case(row)}/alike").form("//form[.//input[@name='transfer']]")
+    # One of them in another tab, then somebody else works on, then she sends her page.
+    accepted = form.sent(anna, transfer=alike[:1])
+    (early,) = review.decisions().rows
+    theirs = [review.decide([Wanted(name, Action.NOTHING)], "bert")[0] for name in rest[:3]]
+    done = followed(anna, form.sent(anna))
+    assert done.text("//div[@class='toast']/p") == f"{len(alike) - 1} transfers accepted"
+    followed(anna, done.key("u").sent(anna))
+    assert {review.row(name).status for name in alike[1:]} == {Status.WAITING}
+    assert review.row(early.transfer_id).status is Status.DECIDED
+    assert {review.row(one.transfer_id).status for one in theirs} == {Status.DECIDED}
+    assert accepted.status_code == 303
+    undo = read(anna, f"{LIST}?done={early.number}-{theirs[-1].number}").key("u")
+    refused = undo.sent(anna)
+    assert refused.status_code == 409
+    assert "was made by bert" in Read(refused).text("//main")
+    assert {review.row(one.transfer_id).status for one in theirs} == {Status.DECIDED}
+
+
+@given(st.sets(st.integers(1, 10**15 - 1), min_size=1, max_size=40), st.integers(0, MOST - 40))
+def test_numbers_are_handed_on_as_they_are(numbers: set[int], more: int) -> None:
+    start = max(numbers) + 1
+    every = tuple(sorted(numbers | set(range(start, start + more))))
+    if every[-1] < 10**15:
+        assert numbers_of(spans_of(every)) == every
+
+
+@pytest.mark.parametrize("text", ["", "3", "3-", "5-4", f"1-{MOST + 1}", "1-2,", "1-2;4-4", "1-1" + ",1-1" * 5000])
+def test_what_is_not_numbers_is_not_taken_for_them(text: str) -> None:
+    assert numbers_of(text) == ()
+
+
+def test_who_cannot_decide_is_told_why(anna: httpx.Client, review: Review) -> None:
+    review.outbox.close()
+    review.outbox.refusal = OTHER_DATABASE
+    assert "restore the newer database" in read(anna, LIST).text("//p[@role='alert']")
+    row = paying(review)
+    page = Read(read(anna, case(row)).key("a").sent(anna))
+    assert page.status == 409
+    assert "restore the newer database" in page.text("//section[@role='alert']")
+    assert anna.get("/readyz").json() == {"status": "ready", "problem": OTHER_DATABASE}
+
+
+def test_what_cannot_be_noted_is_not_decided(
+    anna: httpx.Client, review: Review, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    form = read(anna, case(paying(review))).key("a")
+    monkeypatch.setattr("matching_platform.access.log.write", lambda *_: 1 / 0)
+    page = Read(form.sent(anna))
+    assert page.status == 500
+    assert "Look whether" in page.text("//main")
+    assert review.decisions_after() == []
+    assert review.bookings(len(review.bookings())) == []
+
+
+def test_many_decisions_are_one_line_of_the_audit_log(app: FastAPI, anna: httpx.Client, review: Review) -> None:
+    row = next(one for one in waiting(review) if len(review.alike(one.transfer_id)) > 2)
+    form = read(anna, f"{case(row)}/alike").form("//form[.//input[@name='transfer']]")
+    followed(anna, form.sent(anna))
+    (line,) = app.state.access.audit(row.transfer_id)
+    count = len(review.decisions_after())
+    assert line.about.startswith(f"#1–#{count}, {count} decisions: ")
+    assert len(line.about) <= 300
 
 
 def test_language_colours_and_keys_are_kept(anna: httpx.Client) -> None:

@@ -62,6 +62,7 @@ def app_of(access: Access, settings: DeskSettings) -> FastAPI:
                 return {"name": user.name, "role": user.role, "csrf": csrf_token(request)}
 
             app.add_api_route(f"{path}/{name}", answer, methods=["GET", "POST"])
+            app.add_api_route(f"{path}/{name}/{{about}}", answer, methods=["GET"])
 
     @app.post("/form")
     def form(request: Request, user: Annotated[User, Depends(booker)], field: Annotated[str, Form()]) -> str:
@@ -113,6 +114,15 @@ def test_pages_want_a_login_and_a_role(ask: Ask, access: Access, role: Role, nee
     if answer.status_code == 403:
         assert answer.json()["detail"] == f"this needs the role {needed}, and you are {role}; ask an admin"
         assert lines(access)[-1] == ("anna", "refused", f"{method} /{needed}: needs {needed}", LOCAL)
+
+
+@pytest.mark.parametrize("path", ["/booker", "/api/booker"])
+def test_whoever_varies_a_path_fills_no_log(ask: Ask, access: Access, path: str) -> None:
+    client = ask()
+    log_in(client, access, "anna", Role.READER)
+    for about in ("T1", "T2", "x%0aadmin granted%1b"):
+        assert client.get(f"{path}/{about}").status_code == 403
+    assert lines(access)[3:] == [("anna", "refused", f"GET {path}/{{about}}: needs booker", LOCAL)]
 
 
 @pytest.mark.parametrize("cookie", ["", "unknown", "ż".encode(), b"\xff", "x" * 10_000])
@@ -307,9 +317,17 @@ def test_a_person_of_the_proxy_has_the_highest_role_of_his_groups(
     assert answer["csrf"]
 
 
-def test_groups_may_come_in_several_headers(ask: Ask) -> None:
-    headers = [*proxied("anna", "finance"), ("X-Forwarded-Groups", "it")]
-    assert ask(PROXIED, PROXY).get("/admin", headers=headers).status_code == 200
+@pytest.mark.parametrize("header", ["X-Forwarded-Groups", "X-Forwarded-Email", "x-forwarded-groups"])
+@pytest.mark.parametrize("path", ["/reader", "/api/reader"])
+def test_a_header_that_comes_twice_lets_nobody_in(ask: Ask, access: Access, header: str, path: str) -> None:
+    """One of the two lines is the client's own."""
+    client = ask(PROXIED, PROXY)
+    for headers in ([(header, "it"), *proxied("anna", "finance")], [*proxied("anna", "finance"), (header, "")]):
+        assert client.get(path, headers=headers).status_code == 401
+    assert access.users() == []
+    (line,) = lines(access)
+    assert line[:2] == ("", "refused through the proxy")
+    assert line[2].lower() == f"{header.lower()} came more than once"
 
 
 @pytest.mark.parametrize("peer", ["10.1.1.7", "127.0.0.1", "203.0.113.5", "::1", "fd00:0:0:1::5", "testclient"])

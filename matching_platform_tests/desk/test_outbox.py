@@ -1,16 +1,19 @@
 """Decisions and bookings reach the warehouse: each once and in their order, whatever is killed or held."""
 
 import json
+import logging
 import signal
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import duckdb
 import pytest
 
 from matching_platform.database import connect
-from matching_platform.desk.outbox import Outbox
+from matching_platform.desk.outbox import OTHER_DATABASE, OtherDatabaseError, Outbox
 from matching_platform.review.decider import Decider
 from matching_platform.review.decisions import Action, Wanted
 from matching_platform.review.tags import in_force, validated
@@ -155,3 +158,68 @@ def test_two_desks_carry_each_decision_once(desk: Decider, tmp_path: Path) -> No
     for box in boxes:
         box.close()
     assert DuckWarehouse(tmp_path / "warehouse.duckdb").read_appended("decisions", MONTH).height == 7
+
+
+def older(desk: Decider, tmp_path: Path) -> Decider:
+    """The desk at a copy of its database that lacks what is decided from now on."""
+    restored = tmp_path / "restored"
+    restored.mkdir()
+    with closing(sqlite3.connect(tmp_path / "desk.sqlite")) as connection:
+        connection.execute("VACUUM INTO ?", (str(restored / "desk.sqlite"),))
+    desk.decide([Wanted("T5", Action.LATER)], "anna")
+    desk.decide([accept("T1", ("I1", 100_00), expected=6)], "anna")
+    return decider(restored, HELD)
+
+
+@pytest.mark.parametrize("decided", [0, 2, 3])
+def test_nothing_is_carried_from_an_older_database(
+    desk: Decider, tmp_path: Path, decided: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    restored = older(desk, tmp_path)
+    outbox(desk, tmp_path).carry()
+    warehouse = DuckWarehouse(tmp_path / "warehouse.duckdb")
+    held = [warehouse.read_appended(table, MONTH) for table in ("decisions", "bookings")]
+    for expected in [0, 7, 8][:decided]:
+        restored.decide([Wanted("T5", Action.LATER, (), expected, f"after {expected}")], "ben")
+    box = outbox(restored, tmp_path)
+    with pytest.raises(OtherDatabaseError, match="the table decisions ends with number 8"):
+        box.carry()
+    assert box.refusal == OTHER_DATABASE
+    assert box.backlog() == {"decisions": None, "bookings": None}
+    box.start()
+    with closing(box), caplog.at_level(logging.ERROR):
+        for _ in range(2):
+            box.wake()
+            until(lambda: OTHER_DATABASE in box.problem and not box._wake.is_set())
+    assert len([line for line in caplog.messages if OTHER_DATABASE in line]) == 1, "it is told once"
+    for table, rows in zip(("decisions", "bookings"), held, strict=True):
+        assert warehouse.read_appended(table, MONTH).equals(rows)
+    # The newer database, or another warehouse, settles it.
+    outbox(desk, tmp_path).carry()
+    other = Outbox(DuckWarehouse(tmp_path / "other.duckdb"), restored.decisions, restored.bookings)
+    other.carry()
+    assert other.refusal == ""
+
+
+def test_what_another_database_brought_meanwhile_is_seen(desk: Decider, tmp_path: Path) -> None:
+    restored = older(desk, tmp_path)
+    box, theirs = outbox(desk, tmp_path), outbox(restored, tmp_path)
+    theirs.carry()
+    restored.decide([Wanted("T5", Action.NOTHING)], "ben")
+    restored.decide([accept("T1", ("I1", 100_00), expected=6)], "ben")
+    theirs.carry()
+    with pytest.raises(OtherDatabaseError):
+        box.carry()
+    assert DuckWarehouse(tmp_path / "warehouse.duckdb").read_appended("decisions", MONTH)["actor"].to_list()[-2:] == [
+        "ben",
+        "ben",
+    ]
+
+
+def test_bookings_of_another_database_are_seen_too(desk: Decider, tmp_path: Path) -> None:
+    box = outbox(desk, tmp_path)
+    box.carry()
+    with duckdb.connect(str(tmp_path / "warehouse.duckdb")) as connection:
+        connection.execute("UPDATE bookings SET actor = 'model' WHERE number = (SELECT max(number) FROM bookings)")
+    with pytest.raises(OtherDatabaseError, match="the table bookings"):
+        outbox(desk, tmp_path).carry()

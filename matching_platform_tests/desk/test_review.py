@@ -6,14 +6,20 @@ from itertools import permutations
 from pathlib import Path
 from shutil import rmtree
 
+import duckdb
 import polars as pl
 import pytest
 
+from matching_platform.desk.books import Shelf
+from matching_platform.desk.outbox import OtherDatabaseError
 from matching_platform.desk.review import Review
 from matching_platform.environment import Platform
+from matching_platform.ledger.money import to_minor
+from matching_platform.ledger.schema import RAW_TABLES
 from matching_platform.review.cases import Case, Filter, Page, Status
+from matching_platform.review.decider import Decider
 from matching_platform.review.decisions import Action, Allocation, DecisionError, Wanted
-from matching_platform_tests.desk.companies import MODEL, OPEN, bare_platform, desk_company, propose, tag
+from matching_platform_tests.desk.companies import MODEL, MONTHS, OPEN, bare_platform, desk_company, propose, store, tag
 from matching_platform_tests.waiting import until
 
 ALL = Filter(frozenset(Status))
@@ -35,6 +41,15 @@ def review(platform: Platform) -> Iterator[Review]:
 def accepting(case: Case) -> Wanted:
     parts = tuple(Allocation(part.invoice.invoice_id, part.amount) for part in case.proposal.parts)
     return Wanted(case.row.transfer_id, Action.ACCEPT, parts, case.expected)
+
+
+def broken(*_: object) -> None:
+    raise MemoryError
+
+
+def minor(rows: pl.DataFrame) -> pl.DataFrame:
+    """Amounts in minor units."""
+    return rows.with_columns(to_minor("amount"))
 
 
 def paying(review: Review, status: Status = Status.WAITING) -> list[Case]:
@@ -205,6 +220,72 @@ def test_what_a_model_says_of_a_month_that_it_has_learned_from_is_not_booked(tmp
     assert review.case(first).row.decision in ("review", "none")
     assert first not in {one.transfer_id for one in review.bookings()}
     platform.database.dispose()
+
+
+def test_nothing_is_decided_while_the_warehouse_holds_what_others_decided(platform: Platform, review: Review) -> None:
+    case, other = paying(review)[:2]
+    (made,) = review.decide([accepting(case)], "anna")
+    review.outbox.carry()
+    with duckdb.connect(str(platform.settings.warehouse)) as connection:
+        connection.execute("UPDATE decisions SET actor = 'ben'")
+    restarted = Review(Platform(platform.settings))
+    with pytest.raises(OtherDatabaseError):
+        restarted.outbox.carry()
+    with pytest.raises(DecisionError, match="restore the newer database, or name another warehouse"):
+        restarted.decide([accepting(other)], "anna")
+    with pytest.raises(DecisionError, match="restore the newer database, or name another warehouse"):
+        restarted.undo(made.number, "anna")
+    assert restarted.case(case.row.transfer_id).row.status is Status.DECIDED, "all can be read"
+    with duckdb.connect(str(platform.settings.warehouse)) as connection:
+        connection.execute("UPDATE decisions SET actor = 'anna'")
+    restarted.outbox.carry()
+    restarted.undo(made.number, "anna")
+
+
+@pytest.mark.parametrize("failing", [(Shelf, "books"), (Decider, "replace"), (Review, "_warm")])
+def test_a_look_that_failed_is_made_again(
+    tmp_path: Path, failing: tuple[type, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full, platform = desk_company(tmp_path / "full"), bare_platform(tmp_path, MONTHS)
+    review = Review(platform)
+    for name in RAW_TABLES:
+        for month in MONTHS:
+            store(platform, name, month, minor(full.read(name, month)))
+    propose(platform, OPEN, minor(full.read("proposals", OPEN)))
+    with monkeypatch.context() as patch:
+        patch.setattr(*failing, broken)
+        with pytest.raises(MemoryError):
+            review.look()
+    review.look()
+    assert review.months() == [OPEN]
+    assert review.summary(OPEN).booked > 0
+
+
+def test_a_freeze_that_was_lifted_while_the_database_was_away_is_seen(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    platform.unattended.freeze(actor="anna", reason="the bank changed its titles")
+    review = Review(platform)
+    platform.unattended.unfreeze(actor="anna", reason="all is well")
+    with monkeypatch.context() as patch:
+        patch.setattr(Decider, "replace", broken)
+        with pytest.raises(MemoryError):
+            review.look()
+    review.look()
+    assert review.summary(OPEN).booked > 0
+
+
+def test_many_are_taken_back_at_once_by_who_made_them(review: Review) -> None:
+    first, second = paying(review)[:2]
+    (mine,) = review.decide([accepting(first)], "anna")
+    (theirs,) = review.decide([accepting(second)], "ben")
+    with pytest.raises(DecisionError, match=f"decision {theirs.number} was made by ben"):
+        review.undo_all([theirs.number, mine.number], "anna")
+    with pytest.raises(DecisionError, match="there is no decision 3 to undo"):
+        review.undo_all([3], "anna")
+    assert len(review.decisions_after()) == 2
+    review.undo(theirs.number, "anna")
+    review.undo_all([mine.number], "anna")
 
 
 def test_a_platform_without_data_has_no_months(tmp_path: Path) -> None:

@@ -159,4 +159,5 @@ def test_a_statement_that_does_not_add_up_is_taken_only_knowingly(command: Comma
 
 def test_months_that_will_not_be_seen_are_named(command: Command, tmp_path: Path) -> None:
     (tmp_path / "old.csv").write_text(BANK.replace("2024", "2019"))
-    assert "1 months (2019-02 to 2019-02) lie outside 2024-01 to 2024-12" in command("old.csv", "--yes")[1]
+    for option in ("--dry-run", "--yes"):
+        assert "2019-02 lies outside 2024-01 to 2024-12 and will not be seen" in command("old.csv", option)[1]

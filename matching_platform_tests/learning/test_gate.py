@@ -64,8 +64,8 @@ def test_without_an_evaluation_it_stays_closed() -> None:
     assert obstacles(None, CHECKS, PRESENT) == ["no model has been evaluated yet: materialize evaluation_report"]
 
 
-def judged(right: int, of: int = 200, confidence: float = 0.95) -> Evaluation:
-    """An evaluation of `of` transfers, the first `right` of which are right."""
+def judged(right: int, of: int = 200, confidence: float = 0.95, booked: float = 1.0) -> Evaluation:
+    """An evaluation of `of` transfers, the first `right` of which are right, and the first `booked` share booked."""
     ids = [f"t{i}" for i in range(of)]
     truth = pl.DataFrame({"transfer_id": ids, "invoice_id": [f"i{i}" for i in range(of)], "amount": [100] * of})
     said = [f"i{i}" if i < right else "wrong" for i in range(of)]
@@ -75,7 +75,7 @@ def judged(right: int, of: int = 200, confidence: float = 0.95) -> Evaluation:
             "invoice_id": said,
             "amount": [100] * of,
             "confidence": [confidence] * of,
-            "decision": ["auto"] * of,
+            "decision": ["auto" if i < booked * of else "review" for i in range(of)],
             "evidence": [["because"]] * of,
         },
         schema=PROPOSALS,
@@ -94,6 +94,16 @@ RULES = judged(140)
         pytest.param(Sides(judged(192), RULES, judged(190)), None, 100, set(), id="better than the champion"),
         pytest.param(Sides(judged(190), RULES, judged(190)), None, 100, set(), id="as good as the champion"),
         pytest.param(Sides(judged(188), RULES, judged(190)), None, 100, {"quality"}, id="worse than the champion"),
+        pytest.param(
+            Sides(judged(191, booked=0), RULES, judged(190)), None, 100, {"quality"}, id="books nothing, hardly better"
+        ),
+        pytest.param(Sides(judged(191, booked=0.85), RULES, judged(190)), None, 100, set(), id="books a little less"),
+        pytest.param(
+            Sides(judged(191, booked=0), RULES, judged(190, booked=0)), None, 100, set(), id="neither books anything"
+        ),
+        pytest.param(
+            Sides(judged(198, booked=0), RULES, judged(170)), None, 100, set(), id="books less, surely better"
+        ),
         pytest.param(
             Sides(judged(190), RULES, judged(190)),
             Sides(judged(180), RULES, judged(190)),

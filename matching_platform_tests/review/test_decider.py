@@ -1,7 +1,8 @@
 """What may be decided, what is refused and why, and what of it counts."""
 
+from collections import Counter
 from collections.abc import Iterable
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta, tzinfo
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from matching_platform.database import connect, writing
+from matching_platform.review import decider as deciding
 from matching_platform.review.bookings import Booking
 from matching_platform.review.books import Books
 from matching_platform.review.cases import Status
@@ -74,6 +76,14 @@ def journal(entries: Iterable[Booking]) -> list[tuple[str, str, int, str]]:
     return [(one.transfer_id, one.invoice_id, one.amount, one.entry) for one in entries]
 
 
+def held_by(desk: Decider) -> dict[tuple[str, str], int]:
+    """What the journal leaves booked."""
+    held: Counter[tuple[str, str]] = Counter()
+    for one in desk.bookings.read():
+        held[one.transfer_id, one.invoice_id] += one.amount if one.entry == "book" else -one.amount
+    return {part: amount for part, amount in held.items() if amount}
+
+
 @pytest.mark.parametrize(
     ("wanted", "told"),
     [
@@ -99,6 +109,7 @@ def journal(entries: Iterable[Booking]) -> list[tuple[str, str, int, str]]:
         (accept("T1"), "are not what is proposed"),
         (accept("T1", ("I1", 100_00), expected=7), "nobody has decided on transfer T1 yet"),
         (change("PLN", ("BIG", 200_00)), "the parts come to 860.00 PLN"),
+        (change("USD", ("BIG", 400_00)), "say in a note what it was"),
     ],
 )
 def test_what_is_refused_leaves_everything_as_it_was(desk: Decider, wanted: Wanted, told: str) -> None:
@@ -123,8 +134,8 @@ def test_what_is_refused_leaves_everything_as_it_was(desk: Decider, wanted: Want
         change("T1", ("BIG", 1)),
         change("OUT", ("BUY", 50_00)),
         change("PLN", ("BIG", 101_00)),
-        # Nobody knows the rate.
-        change("USD", ("BIG", 500_00)),
+        # Nobody knows the rate but the person.
+        change("USD", ("BIG", 500_00), note="1.16 dollars for a euro"),
         Wanted("T1", Action.NOTHING),
         Wanted("T1", Action.LATER),
     ],
@@ -218,11 +229,12 @@ def test_undo_is_refused_where_somebody_took_what_would_come_back(desk: Decider)
 def test_a_later_tag_of_finance_counts_more(tmp_path: Path, held: Books, days: int, counts: bool) -> None:
     desk = decider(tmp_path, held)
     (made,) = desk.decide([accept("T1", ("I1", 100_00))], "anna")
-    tagged_on = made.decided_at.date() + timedelta(days=days)
+    tagged_on = made.stands_until + timedelta(days=days)
     desk.replace(books(TRANSFERS, INVOICES, PROPOSALS, [*TAGS, ("T1", "I2", 60_00, tagged_on)]))
     assert status(desk, "T1") is (Status.TAGGED if counts else Status.DECIDED)
     assert open_on(desk, "I1") == (100_00 if counts else 0)
     assert open_on(desk, "I2") == (0 if counts else 60_00)
+    assert held_by(desk) == ({} if counts else {("T1", "I1"): 100_00})
 
 
 def test_a_decision_that_came_back_as_a_tag_is_undone_all_the_same(tmp_path: Path, held: Books) -> None:
@@ -294,14 +306,22 @@ def test_two_desks_see_each_other(tmp_path: Path, held: Books) -> None:
 
 
 @pytest.mark.parametrize("table", ["decisions", "bookings"])
-@pytest.mark.parametrize("statement", ["UPDATE {} SET actor = 'eve'", "DELETE FROM {}"])
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE {} SET actor = 'eve'",
+        "DELETE FROM {}",
+        "INSERT OR REPLACE INTO {} SELECT * FROM {}",
+        "INSERT INTO {} SELECT * FROM {} WHERE true ON CONFLICT (number) DO UPDATE SET actor = 'eve'",
+    ],
+)
 def test_nothing_is_ever_changed_or_deleted(desk: Decider, tmp_path: Path, table: str, statement: str) -> None:
     desk.decide([accept("T1", ("I1", 100_00))], "anna")
     with (
         pytest.raises(DBAPIError, match=f"rows of {table} are never changed or deleted"),
         writing(connect(f"sqlite:///{tmp_path / 'desk.sqlite'}")) as connection,
     ):
-        connection.execute(text(statement.format(table)))
+        connection.execute(text(statement.replace("{}", table)))
     assert desk.decisions.read()[0].actor == desk.bookings.read()[0].actor == "anna"
 
 
@@ -315,3 +335,156 @@ def test_a_decision_comes_back_as_it_was_made(desk: Decider) -> None:
     assert read.corrects
     with pytest.raises(DecisionError, match="nobody is named"):
         desk.decide([Wanted("USD", Action.NOTHING)], " ")
+
+
+ONE = [transfer("T1", 100_00)]
+AUTO = proposal("T1", ("I1", 100_00), confidence=0.99, decision="auto")
+RENAMED = proposal("T1", ("NEW", 100_00), confidence=0.99, decision="auto")
+
+
+def booking(desk: Decider, held: Books) -> list[Booking]:
+    """The new entries where all that the model is sure of may be booked."""
+    return desk.replace(held, held.proposals.decision == 0)
+
+
+def test_a_transfer_whose_invoice_is_corrected_is_never_booked_twice(tmp_path: Path) -> None:
+    held = books(ONE, [invoice("I1", 100_00)], [AUTO])
+    desk = decider(tmp_path, held)
+    booking(desk, held)
+    there = decider(tmp_path, held)
+    renamed = books(ONE, [invoice("NEW", 100_00)], [RENAMED])
+    entries = booking(desk, renamed)
+    assert [(one.invoice_id, one.currency, one.entry, one.actor) for one in entries] == [
+        ("I1", "EUR", "reverse", "corrected data"),
+        ("NEW", "EUR", "book", "m1"),
+    ]
+    assert held_by(desk) == {("T1", "NEW"): 100_00}
+    assert booking(desk, renamed) == []
+    there.replace(renamed)
+    assert status(there, "T1") is Status.BOOKED
+    # The bank has taken the transfer back, and told it under another id.
+    booking(
+        desk,
+        books([transfer("T2", 100_00)], [invoice("NEW", 100_00)], [proposal("T2", ("NEW", 100_00), decision="auto")]),
+    )
+    assert held_by(desk) == {("T2", "NEW"): 100_00}
+
+
+def test_books_without_anything_reverse_nothing(tmp_path: Path) -> None:
+    held = books(ONE, [invoice("I1", 100_00)], [AUTO])
+    desk = decider(tmp_path, held)
+    booking(desk, held)
+    assert desk.replace(Books.empty()) == []
+    desk.replace(held)
+    assert status(desk, "T1") is Status.BOOKED
+
+
+def test_what_a_person_undid_the_machine_does_not_book(tmp_path: Path) -> None:
+    held = books(ONE, [invoice("I1", 100_00)], [AUTO])
+    desk = decider(tmp_path, held)
+    desk.decide([accept("T1", ("I1", 100_00))], "anna")
+    desk.undo(1, "anna")
+    assert booking(desk, held) == []
+    assert status(desk, "T1") is Status.WAITING
+
+
+@pytest.mark.parametrize(
+    "corrected",
+    [
+        books(ONE, [invoice("I2", 60_00)], [proposal("T1")]),
+        books([transfer("T1", 10_00)], [invoice("I1", 100_00)], [proposal("T1")]),
+        books(ONE, [invoice("I1", 30_00)], [proposal("T1")]),
+        books(ONE, [invoice("I1", 100_00, "purchase")], [proposal("T1")]),
+    ],
+    ids=["invoice gone", "transfer shrunk", "invoice shrunk", "other side"],
+)
+def test_a_decision_that_newer_books_have_no_place_for_waits_again(tmp_path: Path, corrected: Books) -> None:
+    desk = decider(tmp_path, books(ONE, [invoice("I1", 100_00)], [AUTO]))
+    desk.decide([accept("T1", ("I1", 100_00))], "anna")
+    (entry,) = desk.replace(corrected)
+    assert (entry.entry, entry.currency, entry.amount, entry.decision) == ("reverse", "EUR", 100_00, 1)
+    assert (status(desk, "T1"), len(desk.standing.past(0))) == (Status.WAITING, 1)
+    assert held_by(desk) == {}
+    desk.undo(1, "ben")
+    assert status(desk, "T1") is Status.WAITING
+    assert len(desk.bookings.read()) == 2
+
+
+def test_a_decision_on_a_transfer_that_is_gone_can_be_undone(tmp_path: Path, held: Books) -> None:
+    desk = decider(tmp_path, held)
+    desk.decide([accept("T1", ("I1", 100_00))], "anna")
+    desk.replace(books(TRANSFERS[1:], INVOICES, PROPOSALS[1:], TAGS))
+    desk.undo(1, "anna")
+    desk.decide([change("T2", ("I1", 100_00))], "ben")
+    assert held_by(desk) == {("T2", "I1"): 100_00}
+
+
+@pytest.mark.parametrize("unattended", [False, True])
+def test_what_finance_tagged_otherwise_is_free_for_others_and_stays_so(
+    tmp_path: Path, unattended: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proposed = [AUTO, proposal("T2", ("I1", 100_00))]
+    desk = decider(tmp_path, books(TRANSFERS, INVOICES, proposed))
+    if unattended:
+        booking(desk, desk.standing.books)
+    else:
+        desk.decide([accept("T1", ("I1", 100_00))], "anna")
+    number = desk.standing.last
+    later = datetime.now(UTC).date() + timedelta(days=2)
+    desk.replace(books(TRANSFERS, INVOICES, proposed, [("T1", "I2", 60_00, later)]))
+    assert held_by(desk) == {}
+    desk.decide([accept("T2", ("I1", 100_00))], "ben")
+    monkeypatch.setattr(deciding, "datetime", clock(days=3))
+    (changed,) = desk.decide([change("T1", ("BIG", 100_00), expected=number)], "anna")
+    assert held_by(desk) == {("T2", "I1"): 100_00, ("T1", "BIG"): 100_00}
+    desk.undo(changed.number, "anna")
+    assert status(desk, "T1") is Status.TAGGED
+    assert held_by(desk) == {("T2", "I1"): 100_00}
+
+
+def test_finance_that_loads_a_decision_on_a_later_day_confirms_it(
+    tmp_path: Path, held: Books, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = decider(tmp_path, held)
+    (made,) = desk.decide([accept("T1", ("I1", 100_00))], "anna")
+    loaded = made.stands_until + timedelta(days=1)
+    assert desk.replace(books(TRANSFERS, INVOICES, PROPOSALS, [*TAGS, ("T1", "I1", 100_00, loaded)])) == []
+    assert status(desk, "T1") is Status.DECIDED
+    monkeypatch.setattr(deciding, "datetime", clock(days=3))
+    desk.decide([change("T1", ("I1", 100_00), expected=1, note="checked")], "ben")
+    assert held_by(desk) == {("T1", "I1"): 100_00}
+    desk.undo(2, "ben")
+    desk.undo(1, "anna")
+    assert (status(desk, "T1"), held_by(desk)) == (Status.WAITING, {})
+    desk.decide([change("T2", ("I1", 100_00))], "ben")
+
+
+def test_what_finance_settles_with_another_transfer_is_not_booked_as_well(tmp_path: Path, held: Books) -> None:
+    desk = decider(tmp_path, held)
+    desk.decide([accept("T1", ("I1", 100_00))], "anna")
+    desk.replace(books(TRANSFERS, INVOICES, PROPOSALS, [*TAGS, ("T2", "I1", 60_00, date(2024, 3, 11))]))
+    assert (status(desk, "T1"), held_by(desk), open_on(desk, "I1")) == (Status.WAITING, {}, 40_00)
+
+
+def test_who_asks_later_brings_nothing_back_that_others_took(tmp_path: Path) -> None:
+    desk = decider(tmp_path, books(TRANSFERS, INVOICES, PROPOSALS, [("T1", "I1", 100_00, date(2024, 3, 11))]))
+    desk.decide([change("T1", ("I2", 60_00))], "anna")
+    desk.decide([change("T2", ("I1", 100_00))], "ben")
+    with pytest.raises(OverSettledError, match="decided by ben"):
+        desk.decide([Wanted("T1", Action.LATER, expected=1)], "anna")
+
+
+def test_another_part_of_the_same_invoice_corrects_nothing(desk: Decider) -> None:
+    (made,) = desk.decide([change("T1", ("I1", 90_00))], "anna")
+    assert not made.corrects
+
+
+def clock(days: int) -> type[datetime]:
+    """One that is ahead."""
+
+    class Ahead(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
+            return datetime.now(tz) + timedelta(days=days)
+
+    return Ahead

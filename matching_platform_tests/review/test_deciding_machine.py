@@ -1,6 +1,8 @@
-"""Whatever two people do at two desks, in whatever order: no invoice is settled twice, and nothing is lost."""
+"""Whatever two people do at two desks, the data are corrected and finance tags, in whatever order: no invoice is settled
+twice, and nothing is lost."""
 
-from collections import Counter
+from collections import Counter, defaultdict
+from datetime import date
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -25,17 +27,24 @@ from matching_platform_tests.review.bench import books, invoice, proposal, trans
 TRANSFERS = [transfer(f"T{number}", 100) for number in range(4)]
 INVOICES = [invoice("A", 100), invoice("B", 60), invoice("C", 40), invoice("CREDIT", -10)]
 IDS = [str(one["invoice_id"]) for one in INVOICES]
-HELD = books(
-    TRANSFERS,
-    INVOICES,
-    [
-        proposal("T0", ("A", 100), decision="auto", confidence=0.99),
-        proposal("T1", ("A", 100)),
-        proposal("T2", ("B", 60), ("C", 40)),
-        proposal("T3"),
-    ],
-)
-MAY_BOOK = HELD.proposals.decision == 0
+PROPOSALS = [
+    proposal("T0", ("A", 100), decision="auto", confidence=0.99),
+    proposal("T1", ("A", 100)),
+    proposal("T2", ("B", 60), ("C", 40), decision="auto", confidence=0.99),
+    proposal("T3"),
+]
+HELD = books(TRANSFERS, INVOICES, PROPOSALS)
+BEFORE, AFTER = date(2020, 1, 1), date(2100, 1, 1)  # each decision
+SHRUNK = [invoice("A", 50), *INVOICES[1:]]
+LOADED = [
+    HELD,
+    books(TRANSFERS, INVOICES, PROPOSALS, [("T0", "A", 100, BEFORE)]),
+    books(TRANSFERS, INVOICES, PROPOSALS, [("T0", "A", 100, AFTER), ("T3", None, None, AFTER)]),
+    books(TRANSFERS, INVOICES, PROPOSALS, [("T1", "B", 60, AFTER), ("T2", "A", 40, BEFORE)]),
+    books(TRANSFERS, SHRUNK, PROPOSALS, [("T1", "A", 50, AFTER)]),
+    books(TRANSFERS, INVOICES[1:], PROPOSALS),
+    books(TRANSFERS[1:], INVOICES, PROPOSALS[1:]),
+]
 
 transfers = st.sampled_from([str(one["transfer_id"]) for one in TRANSFERS])
 people = st.sampled_from(["anna", "ben"])
@@ -53,20 +62,29 @@ class Deciding(RuleBasedStateMachine):
         self.folder = TemporaryDirectory()
         self.engines = [connect(f"sqlite:///{Path(self.folder.name, 'desk.sqlite')}") for _ in range(2)]
         self.desks = [Decider(engine) for engine in self.engines]
-        self.desks[0].replace(HELD)
-        self.desks[1].replace(HELD)
+        self.books = HELD
+        for desk in self.desks:
+            desk.replace(HELD)
         self.made: list[Decision] = []
         self.seen: Counter[str] = Counter()
 
     @rule(desk=desks)
     def book(self, desk: int) -> None:
-        self.desks[desk].replace(HELD, MAY_BOOK)
+        self.desks[desk].replace(self.books, self.books.proposals.decision == 0)
+
+    @rule(number=st.integers(0, len(LOADED) - 1), first=desks, may_book=st.booleans())
+    def load(self, number: int, first: int, may_book: bool) -> None:
+        self.books = LOADED[number]
+        for desk in (self.desks[first], self.desks[1 - first]):
+            desk.replace(self.books, self.books.proposals.decision == 0 if may_book else None)
 
     @rule(desk=desks, name=transfers, action=actions, chosen=parts, person=people, stale=st.booleans())
     def decide(
         self, desk: int, name: str, action: Action, chosen: tuple[Allocation, ...], person: str, stale: bool
     ) -> None:
         standing = self.desks[desk].standing
+        if name not in self.books.transfer_at:
+            return
         if action is Action.ACCEPT:
             chosen = standing.allocations(standing.proposal(standing.at(name)).parts)
         if action in (Action.NOTHING, Action.LATER):
@@ -110,7 +128,7 @@ class Deciding(RuleBasedStateMachine):
     @rule(desk=desks)
     def restart(self, desk: int) -> None:
         self.desks[desk] = Decider(self.engines[desk])
-        self.desks[desk].replace(HELD)
+        self.desks[desk].replace(self.books)
 
     @invariant()
     def holds(self) -> None:
@@ -118,10 +136,10 @@ class Deciding(RuleBasedStateMachine):
             return
         assert self.desks[0].decisions.read() == self.made
         replayed = Decider(self.engines[0])
-        replayed.replace(HELD)
+        assert replayed.replace(self.books) == []
         settled = replayed.standing.settled
-        assert (np.abs(settled) <= np.abs(HELD.worth)).all()
-        assert (settled * HELD.worth >= 0).all()
+        assert (np.abs(settled) <= np.abs(self.books.worth)).all()
+        assert (settled * self.books.worth >= 0).all()
         for desk in self.desks:
             desk.catch_up()
             assert desk.standing.status.tolist() == replayed.standing.status.tolist()
@@ -129,16 +147,18 @@ class Deciding(RuleBasedStateMachine):
         self._journal_holds_what_is_in_force(replayed)
 
     def _journal_holds_what_is_in_force(self, replayed: Decider) -> None:
-        entries, standing, ids = replayed.bookings.read(), replayed.standing, HELD.transfers["transfer_id"]
-        booked: Counter[tuple[str, str]] = Counter()
+        """Or nothing, where finance has tagged it by itself."""
+        entries, standing = replayed.bookings.read(), replayed.standing
+        booked: defaultdict[str, Counter[str]] = defaultdict(Counter)
         for one in entries:
-            booked[one.transfer_id, one.invoice_id] += one.amount if one.entry == "book" else -one.amount
-        wanted = {
-            (ids[row], part.invoice_id): part.amount
-            for row in range(len(ids))
-            for part in standing.allocations(standing.settles(row))
-        }
-        assert {key: amount for key, amount in booked.items() if amount} == wanted
+            booked[one.transfer_id][one.invoice_id] += one.amount if one.entry == "book" else -one.amount
+        for name in map(str, (one["transfer_id"] for one in TRANSFERS)):
+            held = {invoice_id: amount for invoice_id, amount in booked[name].items() if amount}
+            row = self.books.transfer_at.get(name)
+            force = {} if row is None else standing.settles(row)
+            wanted = {part.invoice_id: part.amount for part in standing.allocations(force)}
+            by_finance = row is not None and self.books.tagged[row] and force == self.books.tags.at(row)
+            assert held == wanted or (by_finance and not held)
         assert [one.number for one in entries] == list(range(1, len(entries) + 1))
 
     def teardown(self) -> None:

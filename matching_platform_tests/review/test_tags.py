@@ -2,7 +2,8 @@
 
 import json
 from collections.abc import Callable
-from datetime import UTC, date, datetime, timedelta
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any, Final
 
@@ -16,7 +17,7 @@ from matching_platform.ledger.schema import MATCHES
 from matching_platform.ledger.validation import LedgerError
 from matching_platform.review import decisions as one_by_one
 from matching_platform.review.decisions import Action, Allocation, Decision, Proposed
-from matching_platform.review.tags import SCHEMA, TAGS, against_proposals, in_force, tags, validated
+from matching_platform.review.tags import SCHEMA, TAGS, against_proposals, in_force, naming_others, tags, validated
 from matching_platform.warehouse.tables import APPENDED
 
 BOOKED: Final = date(2024, 2, 3)
@@ -113,7 +114,7 @@ def test_tags_are_those_of_a_naive_replay(history: list[Decision], finance: list
     for name in (*NAMES, "t4"):
         own = raw.filter(transfer_id=name)
         one = decided.get(name)
-        if one is None or any(day > one.decided_at.date() for day in own["tagged_on"]):
+        if one is None or any(day > one.stands_until for day in own["tagged_on"]):
             expected += own.rows()
         else:
             parts = [(part.invoice_id, part.amount) for part in one.allocations] or [(None, None)]
@@ -156,10 +157,42 @@ def decided(transfer: str, action: Action, *parts: Allocation, number: int = 1) 
 def test_what_finance_tags_later_than_a_correction_is_not_the_persons() -> None:
     """It is judged by the tags in force: here finance came back to what was proposed."""
     history = read([decided("t1", Action.CHANGE, Allocation("i1", 700))])
-    later = tagged([("t1", None, 1)])
+    later = tagged([("t1", None, 2)])
     assert tags(later, history).equals(later)
     assert against_proposals(history, tags(later, history)).rows() == [("t1", False)]
     assert against_proposals(history, tags(tagged([]), history)).rows() == [("t1", True)]
+
+
+@pytest.mark.parametrize(
+    ("decided_at", "days", "stands"),
+    [
+        (datetime(2024, 3, 1, 9, 59, tzinfo=UTC), 0, True),
+        (datetime(2024, 3, 1, 9, 59, tzinfo=UTC), 1, False),
+        (datetime(2024, 3, 1, 10, 0, tzinfo=UTC), 1, True),  # the first moment of the second of March, somewhere
+        (datetime(2024, 3, 1, 23, 30, tzinfo=UTC), 1, True),  # half past midnight in Warsaw
+        (datetime(2024, 3, 1, 23, 30, tzinfo=UTC), 2, False),
+        (datetime(2024, 3, 1, 23, 30, tzinfo=timezone(timedelta(hours=-8))), 1, True),
+    ],
+)
+def test_in_doubt_about_the_day_the_person_at_the_desk_counts(decided_at: datetime, days: int, stands: bool) -> None:
+    made = replace(decided("t1", Action.CHANGE, Allocation("i1", 700)), decided_at=decided_at)
+    finance = tagged([("t1", None, days)])
+    assert (finance["tagged_on"][0] <= made.stands_until) == stands
+    found = tags(finance, read([made]))
+    assert found["invoice_id"].to_list() == (["i1"] if stands else [None])
+    assert not stands or found["tagged_on"].to_list() == [made.decided_at.astimezone(UTC).date()]
+
+
+def test_what_names_no_invoice_is_found_among_what_is_in_force() -> None:
+    history = [
+        decided("t1", Action.CHANGE, Allocation("gone", 700)),
+        decided("t1", Action.CHANGE, Allocation("i1", 700), number=2),
+        decided("t2", Action.CHANGE, Allocation("i1", 700), Allocation("gone", 5), number=3),
+        decided("t3", Action.NOTHING, number=4),
+    ]
+    found = naming_others(read(history), pl.Series(INVOICES))
+    assert found.select("number", "invoice_id").rows() == [(3, "gone")]
+    assert naming_others(read(history), pl.Series([], dtype=pl.String))["number"].to_list() == [2, 3, 3]
 
 
 GOOD: Final = [

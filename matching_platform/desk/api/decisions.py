@@ -7,7 +7,7 @@ from fastapi import APIRouter, Path, Query, Request
 from matching_platform.desk.api.access import BOOKER, READER, Booker, Desk
 from matching_platform.desk.api.errors import responses
 from matching_platform.desk.api.shapes import LARGEST_NUMBER, Decision, Decisions, Number, WantedIn, WantedList
-from matching_platform.desk.audit import note_decided, note_undone
+from matching_platform.desk.audit import deciding, undoing
 from matching_platform.review.decisions import Action, Allocation, Wanted
 
 router = APIRouter(tags=["decisions"], responses=responses(400, 401, 403, 503))
@@ -22,9 +22,7 @@ router = APIRouter(tags=["decisions"], responses=responses(400, 401, 403, 503))
 )
 def decide(request: Request, desk: Desk, booker: Booker, wanted: WantedList) -> Any:
     """Takes all of them or none. Where somebody decided meanwhile, 409 says in `theirs` what."""
-    made = desk.decide([_wanted(one) for one in wanted.decisions], booker.name)
-    note_decided(request, made)
-    return {"decisions": made}
+    return {"decisions": desk.decide([_wanted(one) for one in wanted.decisions], booker.name, deciding(request))}
 
 
 @router.post(
@@ -38,9 +36,7 @@ def undo(request: Request, desk: Desk, booker: Booker, number: Annotated[int, Pa
     """Withdraws a decision that is its transfer's last; both stay on the record."""
     if not any(made.number == number for made in desk.decisions_after(number - 1, 1)):
         raise LookupError(f"there is no decision {number}; /api/decisions lists them")
-    made = desk.undo(number, booker.name)
-    note_undone(request, [made])
-    return made
+    return desk.undo(number, booker.name, undoing(request))
 
 
 @router.get("/decisions", response_model=Decisions, dependencies=READER)

@@ -11,6 +11,7 @@ from matching_platform.desk.api.shapes import TEXT, Imports, Look
 from matching_platform.desk.audit import note_imported
 from matching_platform.intake.incoming import IntakeError
 from matching_platform.intake.taking import LARGEST, Intake, Preview
+from matching_platform.ledger.months import beyond
 
 router = APIRouter(tags=["imports"], responses=responses(400, 401, 403, 503))
 
@@ -57,12 +58,14 @@ async def look_or_take(
     whole and once only. A file that was taken before is not taken again: `taken` says when that was."""
     content = await request.body()
     preview = await run_in_threadpool(files.look, name, content)
+    settings = request.app.state.platform.settings
+    unseen = beyond(preview.months, settings.first_month, settings.last_month)
     if not take:
-        return Look.of(preview, preview.taken)
+        return Look.of(preview, unseen, preview.taken)
     _check_mapping(preview)
     taken = await run_in_threadpool(files.take, preview, booker.name, unbalanced=unbalanced)
     await run_in_threadpool(note_imported, request, preview, taken)
-    return Look.of(preview, taken)
+    return Look.of(preview, unseen, taken)
 
 
 def _check_mapping(preview: Preview) -> None:

@@ -8,6 +8,8 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
+from matching_platform.desk.review import Review
+
 router = APIRouter(include_in_schema=False)
 
 
@@ -19,13 +21,15 @@ async def lives() -> dict[str, str]:
 
 @router.get("/readyz", response_model=None)
 def ready(request: Request) -> Any:
-    """200 where the database answers, else 503."""
+    """200 where the database answers, else 503. `problem` says why people can read and not decide."""
     try:
         with request.app.state.platform.database.connect() as connection:
             connection.execute(text("SELECT 1"))
     except SQLAlchemyError:
         return JSONResponse({"status": "the database does not answer"}, 503)
-    return {"status": "ready"}
+    review: Review = request.app.state.review
+    refusal = review.outbox.refusal
+    return {"status": "ready"} | ({"problem": refusal} if refusal else {})
 
 
 @router.get("/metrics")

@@ -1,6 +1,7 @@
 """What the API takes and answers: amounts as text with two places, dates as YYYY-MM-DD, times in UTC."""
 
 import re
+from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Annotated, Any, Final, Generic, Literal, TypeVar
@@ -270,7 +271,8 @@ class Imports(_Answer):
 
 class Look(_Answer):
     """What is in a file. `problem` says why it cannot be taken; `taken` when it was. A statement with `contradictions` does
-    not add up to its own balances and totals, and is taken only with `unbalanced`."""
+    not add up to its own balances and totals, and is taken only with `unbalanced`. No run will see the months `beyond`
+    those that are configured."""
 
     name: str
     format: str
@@ -278,6 +280,7 @@ class Look(_Answer):
     rows: Number
     new: Number
     months: tuple[str, ...]
+    beyond: tuple[str, ...]
     notes: tuple[str, ...]
     skipped: tuple[Skipped, ...]
     contradictions: tuple[str, ...]
@@ -285,11 +288,12 @@ class Look(_Answer):
     taken: Taken | None
 
     @classmethod
-    def of(cls, preview: Preview, taken: TakenFile | None) -> "Look":
+    def of(cls, preview: Preview, beyond: Sequence[str], taken: TakenFile | None) -> "Look":
         """`taken` where the file was taken, now or before."""
         same = ("name", "format", "table", "rows", "new", "months", "notes", "contradictions")
         return cls(
             **{name: getattr(preview, name) for name in same},
+            beyond=tuple(beyond),
             skipped=tuple(Skipped(**row) for row in preview.skipped.to_dicts()),
             problem=None if preview.problem is None else str(preview.problem),
             taken=None if taken is None else Taken.model_validate(taken),

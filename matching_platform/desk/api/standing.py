@@ -47,6 +47,8 @@ class Standing(Collector):
         answers = GaugeMetricFamily("desk_warehouse_answers", "Whether the warehouse says what it has")
         answers.add_metric((), len(known) == len(backlog))
         yield answers
+        agrees = not review.outbox.refusal
+        yield GaugeMetricFamily("desk_warehouse_agrees", "Whether the warehouse holds nothing that is not ours", agrees)
         yield _gauge("desk_outbox_entries", "Entries that the warehouse lacks", "table", known)
         yield GaugeMetricFamily("desk_champion_ready", "Whether a champion proposes anew here", review.is_ready)
         backlog_anew = review.proposer.backlog

@@ -7,7 +7,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
-from matching_platform.desk.audit import note_decided, note_undone
+from matching_platform.desk.audit import deciding, undoing
 from matching_platform.desk.i18n import mark, translator
 from matching_platform.desk.pages.common import (
     READER,
@@ -25,12 +25,13 @@ from matching_platform.desk.pages.common import (
     part,
     parts_of,
     see,
+    text_of,
     texts_of,
 )
-from matching_platform.desk.pages.done import MOST, said
+from matching_platform.desk.pages.done import MOST, numbers_of, said
 from matching_platform.desk.rendering import render
 from matching_platform.desk.review import Review
-from matching_platform.review.cases import Case, Row, Status
+from matching_platform.review.cases import Case, Offer, Row, Status
 from matching_platform.review.decisions import Action, DecisionError, Wanted
 
 router = APIRouter()
@@ -56,27 +57,28 @@ def accept(
         for name in ticked
     ]
     try:
-        made = review.decide(wanted, user.name)
+        made = review.decide(wanted, user.name, deciding(request))
     except DecisionError as error:
-        case = case_of(review, transfer_id)
-        return _page(request, review, case, listed, 409, problem=str(error), ticked=frozenset(ticked))
-    note_decided(request, made)
+        case, left = case_of(review, transfer_id), frozenset(ticked) - {error.transfer_id}
+        refused = review.row(error.transfer_id) if error.transfer_id else None
+        return _page(request, review, case, listed, 409, problem=str(error), refused=refused, ticked=left)
     return see(extended(listed.month(month_of(case)), said(made)))
 
 
 @router.post("/undo")
 def undo(request: Request, review: Reviewing, user: Booker, form: Sent) -> Response:
-    """Takes back what was accepted at once, the last one first."""
-    first, last = number_of(form, "first"), number_of(form, "last")
-    if not 0 <= last - first < MOST:
-        raise HTTPException(400, "these are too many decisions to be taken back at once")
+    """Takes back what the same person accepted at once, the last one first."""
+    numbers = numbers_of(text_of(form, "numbers"))
+    if not numbers:
+        raise HTTPException(
+            400, "the field 'numbers' does not name decisions that were made at once; open the page anew"
+        )
     try:
-        made = [review.undo(number, user.name) for number in range(last, first - 1, -1)]
+        made = review.undo_all(sorted(numbers, reverse=True), user.name, undoing(request))
     except DecisionError as error:
         raise HTTPException(409, str(error)) from error
     except LookupError as error:
         raise HTTPException(404, str(error)) from error
-    note_undone(request, made)
     return see(address("months", f"{made[-1].booked_on:%Y-%m}"))
 
 
@@ -90,26 +92,27 @@ def others(review: Review, case: Case) -> list[Row]:
 def _page(
     request: Request, review: Review, case: Case, listed: Listing, status: int = 200, **more: Any
 ) -> HTMLResponse:
-    cases = [case, *(review.case(row.transfer_id) for row in others(review, case)[: MOST - 1])]
-    given: dict[str, Any] = {"problem": "", "ticked": frozenset(one.row.transfer_id for one in cases)} | more
+    offers = review.proposed([case.row.transfer_id, *(row.transfer_id for row in others(review, case)[: MOST - 1])])
+    ticked = frozenset(one.row.transfer_id for one in offers)
+    given: dict[str, Any] = {"problem": "", "refused": None, "ticked": ticked} | more
     return render(
         request,
         "alike.html",
         status,
         case=case,
-        cases=cases,
+        offers=offers,
         listed=listed,
         month=month_of(case),
-        lowest=min(one.row.confidence for one in cases),
-        money=_sums(cases),
+        lowest=min(one.row.confidence for one in offers),
+        money=_sums(offers),
         part=part,
         **given,
     )
 
 
-def _sums(cases: list[Case]) -> dict[str, int]:
+def _sums(offers: list[Offer]) -> dict[str, int]:
     """The sum by currency."""
     sums: dict[str, int] = {}
-    for one in cases:
+    for one in offers:
         sums[one.row.currency] = sums.get(one.row.currency, 0) + one.row.amount
     return sums

@@ -8,7 +8,9 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from matching_platform.desk import labels
-from matching_platform.desk.audit import note_decided, note_undone
+from matching_platform.desk.audit import deciding, undoing
+from matching_platform.desk.choosing import convert
+from matching_platform.desk.i18n import mark
 from matching_platform.desk.pages.alike import others
 from matching_platform.desk.pages.change import Refusal, choice_of, show_choice
 from matching_platform.desk.pages.common import (
@@ -33,7 +35,7 @@ from matching_platform.desk.pages.done import Done, said, toast
 from matching_platform.desk.rendering import render
 from matching_platform.desk.review import Review
 from matching_platform.desk.titles import pieces
-from matching_platform.review.cases import Case, OpenInvoice
+from matching_platform.review.cases import Case, OpenInvoice, Option
 from matching_platform.review.decisions import (
     Action,
     ConflictError,
@@ -46,6 +48,8 @@ router = APIRouter()
 
 RUNNERS_UP: Final = 3
 LONGEST_NOTE: Final = 500
+# From which part of the proposal's own share on a runner-up is so near.
+_BEHIND: Final = ((0.5, mark("close behind")), (0.1, mark("behind")), (0.0, mark("far behind")))
 
 
 @router.post("/cases/{transfer_id:path}/decision")
@@ -53,20 +57,23 @@ def decide(
     request: Request, transfer_id: Transfer, listed: Listed, review: Reviewing, user: Booker, form: Sent
 ) -> Response:
     """Decides, and goes on to the next one of the list."""
-    case = case_of(review, transfer_id)
     if text_of(form, "action") not in set(Action) - {Action.WITHDRAW}:
         raise HTTPException(400, "the form names no decision; open the page anew")
     action, allocations = Action(text_of(form, "action")), parts_of(form)
-    choice = choice_of(request, review, case, form, as_seen=True) if "choice" in form else None
-    if choice:
+    choice = None
+    if "choice" in form:
+        case = case_of(review, transfer_id)
+        choice = choice_of(request, review, case, form, as_seen=True)
         if choice.chosen.errors or not choice.chosen.lines:
             return show_choice(request, review, case, listed, choice, 422)
         allocations = choice.chosen.allocations
     note = text_of(form, "note")[:LONGEST_NOTE].strip()
     wanted = Wanted(transfer_id, action, allocations, number_of(form, "expected"), note)
-    before, after = review.neighbours(transfer_id, listed.filter)
     try:
-        made = review.decide([wanted], user.name)
+        before, after = review.neighbours(transfer_id, listed.filter)
+        made = review.decide([wanted], user.name, deciding(request))
+    except LookupError as error:
+        raise HTTPException(404, str(error)) from error
     except ConflictError as error:
         case = case_of(review, transfer_id)
         return _page(request, review, case, listed, 409, theirs=error.theirs, mine=wanted)
@@ -76,9 +83,9 @@ def decide(
         if choice:
             return show_choice(request, review, case, listed, choice_of(request, review, case, form), 409, refusal)
         return _page(request, review, case, listed, 409, refusal=refusal)
-    note_decided(request, made)
     following = after or before
-    return see(extended(listed.case(following) if following else listed.month(month_of(case)), said(made)))
+    month = f"{made[0].booked_on:%Y-%m}"
+    return see(extended(listed.case(following) if following else listed.month(month), said(made)))
 
 
 @router.post("/cases/{transfer_id:path}/undo")
@@ -87,12 +94,11 @@ def undo(
 ) -> Response:
     """Takes the transfer's last decision back, and shows it again."""
     try:
-        made = review.undo(number_of(form, "number"), user.name)
+        made = review.undo(number_of(form, "number"), user.name, undoing(request))
     except DecisionError as error:
         return _page(request, review, case_of(review, transfer_id), listed, 409, refusal=Refusal(str(error)))
     except LookupError as error:
         raise HTTPException(404, str(error)) from error
-    note_undone(request, [made])
     return see(extended(listed.case(made.transfer_id), said([made])))
 
 
@@ -122,12 +128,22 @@ def _page(
         pieces=pieces(case.row.title, case.marks),
         invoices=invoices_of(review, decided),
         named={mark.invoice_id: review.invoice(mark.invoice_id) for mark in case.marks},
-        runners_up=case.runners_up[:RUNNERS_UP],
+        runners_up=_ranked(case)[:RUNNERS_UP],
+        convert=convert,
         alike=len(others(review, case)),
         part=part,
         labels=labels,
         **given,
     )
+
+
+def _ranked(case: Case) -> list[tuple[Option, str]]:
+    """The runners-up with how far behind the proposal they are, in words: what the model gives a set among all that it
+    compared is no confidence, and is not to be read beside one."""
+    left = 1 - sum(option.share for option in case.runners_up)
+    return [
+        (option, next(words for least, words in _BEHIND if option.share >= least * left)) for option in case.runners_up
+    ]
 
 
 def tight(review: Review, error: DecisionError) -> OpenInvoice | None:

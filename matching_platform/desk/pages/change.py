@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
 from matching_platform.desk import formats
-from matching_platform.desk.choosing import Chosen, Rest, choose
+from matching_platform.desk.choosing import Chosen, Rest, choose, convert
 from matching_platform.desk.i18n import locale_of
 from matching_platform.desk.pages.common import (
     BOOKER,
@@ -112,6 +112,7 @@ def show_choice(
         chosen=choice.chosen,
         found=[invoice for invoice in found if invoice.invoice_id not in ticked],
         more=len(found) >= _FOUND,
+        convert=convert,
         refusal=refusal,
     )
 

@@ -16,7 +16,7 @@ from starlette.responses import RedirectResponse
 from matching_platform.access import User
 from matching_platform.desk.review import Review
 from matching_platform.desk.security import booker, reader
-from matching_platform.review.cases import Case, Filter, OpenInvoice, Status
+from matching_platform.review.cases import Case, Filter, OpenInvoice, Row, Status
 from matching_platform.review.decisions import Allocation, Decision, Wanted
 
 Show = Literal["waiting", "later", "decided", "booked", "tagged", "all"]
@@ -29,7 +29,8 @@ SHOWN: Final[dict[Show, frozenset[Status]]] = {
     "all": frozenset(Status),
 }
 _LONGEST: Final = 200
-_FIELDS: Final = 5000
+# As many as the page of proposals alike may send.
+_FIELDS: Final = 20_000
 _NUMBER: Final = re.compile(r"-?[0-9]{1,19}")
 # int64's, so that a database takes it.
 _LARGEST: Final = 2**63 - 1
@@ -113,6 +114,15 @@ def invoices_of(review: Review, decisions: Iterable[Decision | Wanted]) -> dict[
         # What was decided stays on record, whatever became of the invoice's month.
         with suppress(LookupError):
             found[invoice_id] = review.invoice(invoice_id)
+    return found
+
+
+def rows_of(review: Review, decisions: Iterable[Decision]) -> dict[str, Row]:
+    """The transfers that decisions are about, by id."""
+    found = {}
+    for transfer_id in {one.transfer_id for one in decisions}:
+        with suppress(LookupError):
+            found[transfer_id] = review.row(transfer_id)
     return found
 
 

@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
 from matching_platform.desk import labels
-from matching_platform.desk.pages.common import READER, PageNumber, Reviewing, Text, invoices_of, pager
+from matching_platform.desk.pages.common import READER, PageNumber, Reviewing, Text, invoices_of, pager, rows_of
 from matching_platform.desk.pages.done import Done, toast
 from matching_platform.desk.rendering import render
 
@@ -37,6 +37,7 @@ def decisions(
         page=found,
         labels=labels,
         invoices=invoices_of(review, found.rows),
+        transfers=rows_of(review, found.rows),
         toast=toast(review, done),
         address=pager("/decisions", month=month, actor=actor, text=text),
     )

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated, Final
 from urllib.parse import urlencode
@@ -9,20 +10,26 @@ from urllib.parse import urlencode
 from fastapi import Depends, Query
 
 from matching_platform.desk.review import Review
-from matching_platform.review.cases import Filter, Row, Status
+from matching_platform.review.cases import Row
 from matching_platform.review.decisions import Decision
 
 # Accepted, and undone, at once, at most.
-MOST: Final = 50
-_NUMBERS: Final = re.compile(r"(\d{1,15})-(\d{1,15})")
+MOST: Final = 500
+# As long as MOST numbers can be, none in a row with another.
+_LONGEST: Final = 10_000
+_SPAN: Final = re.compile(r"([0-9]{1,15})-([0-9]{1,15})")
 
 
 @dataclass(frozen=True)
 class Toast:
     """Decisions that were just made. `row` is of the transfer where it was one, else all were accepted."""
 
-    numbers: Sequence[int]
+    numbers: tuple[int, ...]
     row: Row | None
+
+    @property
+    def text(self) -> str:
+        return spans_of(self.numbers)
 
 
 @dataclass(frozen=True)
@@ -33,7 +40,9 @@ class Recent:
     transfer_id: str
 
 
-def recent(done: Annotated[str, Query(max_length=40)] = "", of: Annotated[str, Query(max_length=200)] = "") -> Recent:
+def recent(
+    done: Annotated[str, Query(max_length=_LONGEST)] = "", of: Annotated[str, Query(max_length=200)] = ""
+) -> Recent:
     return Recent(done, of)
 
 
@@ -41,28 +50,36 @@ Done = Annotated[Recent, Depends(recent)]
 
 
 def said(made: Sequence[Decision]) -> str:
-    """Decisions as a query string hands them on; those made together have numbers in a row."""
-    numbers = [one.number for one in made]
-    given = {"done": f"{min(numbers)}-{max(numbers)}"}
-    return urlencode(given | ({"of": made[0].transfer_id} if len(made) == 1 else {}))
+    """Decisions as a query string hands them on, without those among them that had been made before."""
+    moment = max(one.decided_at for one in made)
+    fresh = [one for one in made if one.decided_at == moment]
+    given = {"done": spans_of([one.number for one in fresh])}
+    return urlencode(given | ({"of": fresh[0].transfer_id} if len(fresh) == 1 else {}))
+
+
+def spans_of(numbers: Sequence[int]) -> str:
+    """Numbers as text: of those in a row the first and the last one, such as 3-5,8-8."""
+    ordered = sorted(numbers)
+    firsts = [one for one, before in zip(ordered, [None, *ordered], strict=False) if before != one - 1]
+    lasts = [one for one, after in zip(ordered, [*ordered[1:], None], strict=True) if after != one + 1]
+    return ",".join(f"{first}-{last}" for first, last in zip(firsts, lasts, strict=True))
+
+
+def numbers_of(text: str) -> tuple[int, ...]:
+    """What `spans_of` wrote; none where it is something else, or more than are accepted at once."""
+    spans = [_SPAN.fullmatch(part) for part in text[: _LONGEST + 1].split(",")]
+    found = [(int(span[1]), int(span[2])) for span in spans if span]
+    if len(found) < len(spans) or sum(max(0, last - first + 1) for first, last in found) > MOST:
+        return ()
+    return tuple(number for first, last in found for number in range(first, last + 1))
 
 
 def toast(review: Review, recent: Recent) -> Toast | None:
     """What there is to say; nothing where the transfer was decided again meanwhile."""
-    found = _NUMBERS.fullmatch(recent.numbers)
-    if not found:
-        return None
-    first, last = int(found[1]), int(found[2])
-    if not recent.transfer_id:
-        return Toast(range(first, last + 1), None) if 0 <= last - first < MOST else None
-    row = _decided(review, recent.transfer_id, first)
-    return Toast((first,), row) if row else None
-
-
-def _decided(review: Review, transfer_id: str, number: int) -> Row | None:
-    """The transfer as it stands, where `number` is its last decision."""
-    made = (one for one in review.decisions(text=transfer_id).rows if one.number == number)
-    for decision in made:
-        found = review.queue(f"{decision.booked_on:%Y-%m}", Filter(frozenset(Status), transfer_id)).rows
-        return next((row for row in found if row.last == decision and row.transfer_id == transfer_id), None)
+    numbers = numbers_of(recent.numbers)
+    if not numbers or not recent.transfer_id:
+        return Toast(numbers, None) if numbers else None
+    with suppress(LookupError):
+        row = review.row(recent.transfer_id)
+        return Toast(numbers, row) if row.last and (row.last.number,) == numbers else None
     return None

@@ -1,7 +1,9 @@
 """Files in: looked at first, then taken, whole or not at all."""
 
 import hashlib
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import Annotated, Any, Final, cast
 
@@ -22,6 +24,7 @@ from matching_platform.intake.incoming import IntakeError
 from matching_platform.intake.mapping import ColumnMapping
 from matching_platform.intake.synonyms import SIGNED, SYNONYMS
 from matching_platform.intake.taking import LARGEST, Intake, Preview
+from matching_platform.ledger.months import beyond
 from matching_platform.ledger.schema import TABLES
 
 # A file, and what a form says around it; several files share it.
@@ -84,7 +87,8 @@ class Target:
 
 @dataclass(frozen=True)
 class Shown:
-    """A file as the page shows it. `sums` are by currency, of the rows that are new."""
+    """A file as the page shows it. `sums` are by currency, of the rows that are new; `beyond` are those of its months that
+    no run will see."""
 
     look: Look
     sums: tuple[tuple[str, int], ...]
@@ -92,6 +96,7 @@ class Shown:
     columns: tuple[str, ...]
     targets: tuple[Target, ...]
     examples: dict[str, str]
+    beyond: tuple[str, ...]
 
 
 def intake(request: Request) -> Intake:
@@ -219,14 +224,14 @@ def _page(
     problem: str = "",
     just: frozenset[int] = frozenset(),
 ) -> HTMLResponse:
-    history = intake.history()
+    history, unseen = intake.history(), partial(_beyond, request)
     return render(
         request,
         "imports.html",
         status,
-        shown=[_shown(look) for look in held.of(person)],
+        shown=[_shown(look, unseen) for look in held.of(person)],
         history=list(islice(reversed(history), _IMPORTS)),
-        just=[one for one in history if one.number in just],
+        just=[(one, unseen(one.months)) for one in history if one.number in just],
         problem=problem,
         tables=_TABLES,
         words=_WORDS,
@@ -235,10 +240,16 @@ def _page(
     )
 
 
-def _shown(look: Look) -> Shown:
+def _beyond(request: Request, months: Iterable[str]) -> tuple[str, ...]:
+    """The months that lie outside those of the assets."""
+    settings = request.app.state.platform.settings
+    return tuple(beyond(months, settings.first_month, settings.last_month))
+
+
+def _shown(look: Look, unseen: Callable[[Iterable[str]], tuple[str, ...]]) -> Shown:
     preview = look.preview
     if preview is None:
-        return Shown(look, (), [], (), (), {})
+        return Shown(look, (), [], (), (), {}, ())
     sums = preview.fresh.group_by("currency", maintain_order=True).agg(pl.col("amount").sum())
     examples = {name: _example(preview.first_rows[name]) for name in preview.headers}
     return Shown(
@@ -248,6 +259,7 @@ def _shown(look: Look) -> Shown:
         columns=_SHOWN[preview.table],
         targets=_targets(preview),
         examples=examples,
+        beyond=unseen(preview.months),
     )
 
 

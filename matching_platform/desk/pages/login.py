@@ -65,7 +65,7 @@ def login(request: Request, guard: Own, name: Text = "", password: Text = "", ne
     if guard.settings.proxy:
         return _message(request, "proxy", 401)
     try:
-        key = guard.access.login(name, password, address_of(request))
+        key = guard.access.login(name, password, address_of(request), shared=guard.is_shared(request))
     except TooManyError as error:
         return _login(request, next, 429, {"Retry-After": str(error.wait)}, name=name, wait=error.wait)
     except LoginError:
@@ -167,5 +167,8 @@ def _after(request: Request) -> str:
     htmx = "hx-request" in request.headers and "hx-boosted" not in request.headers
     if request.method == "GET" and not htmx:
         return local_path(request.url.path + (f"?{request.url.query}" if request.url.query else ""))
-    shown = urlsplit(request.headers.get("hx-current-url") or request.headers.get("referer") or "/")
+    try:
+        shown = urlsplit(request.headers.get("hx-current-url") or request.headers.get("referer") or "/")
+    except ValueError:
+        return "/"
     return local_path(shown.path + (f"?{shown.query}" if shown.query else ""))

@@ -47,6 +47,7 @@ def queue(
         other=lambda show: Listing(show, listed.text).query,
         labels=labels,
         toast=toast(review, done),
+        refusal=review.outbox.refusal,
     )
 
 

@@ -101,12 +101,17 @@
     }
   });
 
-  // One decision at a time: what was pressed once is not sent twice.
-  document.addEventListener("htmx:beforeRequest", (event) => {
-    if (event.detail.boosted && document.body.hasAttribute("aria-busy")) event.preventDefault();
-    else if (event.detail.boosted) document.body.setAttribute("aria-busy", "true");
+  // One decision at a time: what was pressed once is not sent twice, and no late search takes its place. Only here can a
+  // request be held back before it ends the one that is under way.
+  document.addEventListener("htmx:confirm", (event) => {
+    if (document.body.hasAttribute("aria-busy")) event.preventDefault();
   });
-  document.addEventListener("htmx:afterRequest", () => document.body.removeAttribute("aria-busy"));
+  document.addEventListener("htmx:beforeRequest", (event) => {
+    if (event.detail.boosted) document.body.setAttribute("aria-busy", "true");
+  });
+  document.addEventListener("htmx:afterRequest", (event) => {
+    if (event.detail.boosted) document.body.removeAttribute("aria-busy");
+  });
 
   document.addEventListener("htmx:afterSettle", (event) => {
     if (event.detail.boosted && event.target === document.body) {
