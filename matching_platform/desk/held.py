@@ -5,11 +5,15 @@ from dataclasses import dataclass
 from threading import Lock
 from typing import Final
 
+import polars as pl
+
 from matching_platform.intake.incoming import IntakeError
 from matching_platform.intake.taking import Preview
 
-# Bytes that all held files have together.
+# Bytes that all held files, and what was read of them, have together.
 ROOM: Final = 256 * 2**20
+MOST: Final = 50  # of a person
+_SMALL: Final = 2**10  # bytes of a look that holds nothing else
 
 
 @dataclass(frozen=True)
@@ -23,11 +27,15 @@ class Look:
 
     @property
     def size(self) -> int:
-        return len(self.preview.content) if self.preview else 0
+        """Bytes, as far as they can be told."""
+        if self.preview is None:
+            return _SMALL
+        frames = (value for value in vars(self.preview).values() if isinstance(value, pl.DataFrame))
+        return _SMALL + len(self.preview.content) + sum(frame.estimated_size() for frame in frames)
 
 
 class Held:
-    """Looks by person; where room is wanting, the one that came first goes. Safe for many threads."""
+    """Looks by person, MOST of each; where room is wanting, the one that came first goes. Safe for many threads."""
 
     def __init__(self, room: int = ROOM) -> None:
         self._room = room
@@ -36,8 +44,12 @@ class Held:
 
     def put(self, person: str, look: Look) -> None:
         """Keeps a look; it takes the place of an earlier one at the same content."""
+        _forget_the_way(look.error or (look.preview and look.preview.problem))
         with self._lock:
             self._looks[person, look.key] = look
+            theirs = [key for key in self._looks if key[0] == person]
+            for key in theirs[:-MOST]:
+                del self._looks[key]
             while len(self._looks) > 1 and sum(one.size for one in self._looks.values()) > self._room:
                 self._looks.popitem(last=False)
 
@@ -53,3 +65,9 @@ class Held:
     def drop(self, person: str, key: str) -> None:
         with self._lock:
             self._looks.pop((person, key), None)
+
+
+def _forget_the_way(error: BaseException | None) -> None:
+    """An error's traceback holds all that was read on its way."""
+    if error:
+        error.__cause__ = error.__context__ = error.__traceback__ = None

@@ -10,12 +10,12 @@ from typing import Final
 
 import polars as pl
 
+from matching_platform.intake.archives import ZIP
 from matching_platform.intake.incoming import IntakeError
 from matching_platform.intake.statements.encodings import text_of
 from matching_platform.intake.workbooks import check_extent, read_workbook
 from matching_platform.matching.text import folded
 
-ZIP: Final = b"PK\x03\x04"
 OLE: Final = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 # Holds each row's number in the file, counted from 1 as a spreadsheet does.
 ROW: Final = "\x00row"

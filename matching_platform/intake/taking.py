@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import polars as pl
 
+from matching_platform.intake.archives import ZIP
 from matching_platform.intake.followed import Followed
 from matching_platform.intake.incoming import SKIPPED, Incoming, Incomings, IntakeError
 from matching_platform.intake.invoices.containers import PDF, is_xml, read_documents
@@ -19,7 +20,7 @@ from matching_platform.intake.invoices.documents import Document, is_invoice
 from matching_platform.intake.invoices.sides import Ourselves, read_invoices
 from matching_platform.intake.mapping import ColumnMapping, Mappings, propose
 from matching_platform.intake.rows import UntoldError, read_rows, settled
-from matching_platform.intake.sheets import ZIP, Sheet, is_workbook, read_sheet
+from matching_platform.intake.sheets import Sheet, is_workbook, read_sheet
 from matching_platform.intake.statements import booking_of, other_forms, read_statement
 from matching_platform.intake.statements.swift import is_swift
 from matching_platform.intake.xml import parse

@@ -7,19 +7,23 @@ import resource
 import subprocess
 import sys
 from threading import Lock
-from typing import Final
+from typing import Any, Final
 
 import polars as pl
 
+from matching_platform.intake.archives import ZIP, members
 from matching_platform.intake.incoming import IntakeError
 
 COLUMNS: Final = 300  # of a table
 CELLS: Final = 5_000_000
 
+_FILES: Final = 10_000  # of which a workbook is made
+_UNPACKED: Final = 256 * 2**20  # bytes
 _TEXT: Final = 128 * 2**20  # bytes of all cells
 _MEMORY: Final = 2**30  # bytes that reading may take
 _SECONDS: Final = 60  # of a processor
-_WAIT: Final = 300  # seconds
+_WAIT: Final = 120  # seconds
+_ADVICE: Final = "split it, or delete what stands far from the table"
 # One at a time, so that the memory of all together is bounded, too.
 _READING: Final = Lock()
 
@@ -28,37 +32,41 @@ def check_extent(source: str, rows: int, columns: int) -> None:
     """IntakeError where a table is larger than any that people book from."""
     if columns > COLUMNS or rows * columns > CELLS:
         problem = f"reaches over {rows:,} rows and {columns:,} columns, more than {COLUMNS} columns or {CELLS:,} cells"
-        raise IntakeError(source, problem, "split it, or delete what stands far from the table")
+        raise IntakeError(source, problem, _ADVICE)
 
 
 def read_workbook(source: str, content: bytes) -> tuple[str, int, pl.DataFrame]:
     """The first sheet with a table: its name, how many sheets there are, and its cells as text; IntakeError where there is
     none, or where reading takes more memory or time than there is for it."""
-    command = [sys.executable, "-m", __name__]
-    path = os.pathsep.join(filter(None, sys.path))
+    paths = os.pathsep.join(filter(None, sys.path))
     try:
         with _READING:
             done = subprocess.run(
-                command,
+                [sys.executable, "-m", __name__],
                 input=content,
                 capture_output=True,
                 check=True,
                 timeout=_WAIT,
-                env={**os.environ, "PYTHONPATH": path, "POLARS_MAX_THREADS": "1"},
+                env={**os.environ, "PYTHONPATH": paths},
             )
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
-        problem = "takes too much memory or time to be read"
-        raise IntakeError(source, problem, "split it, or delete what stands far from the table") from error
+        raise IntakeError(source, "takes too much memory or time to be read", _ADVICE) from error
     answer = io.BytesIO(done.stdout)
     told = json.loads(answer.readline())
     if "problem" in told:
         raise IntakeError(source, told["problem"], told["advice"])
-    return told["sheet"], told["sheets"], pl.read_ipc_stream(answer)
+    grid = pl.read_ipc_stream(answer)
+    grid.columns = [str(number) for number in range(grid.width)]
+    return told["sheet"], told["sheets"], grid.cast(pl.String)
 
 
-def _first_table(content: bytes) -> tuple[str, int, pl.DataFrame]:
+def _first_table(content: bytes) -> tuple[str, int, Any]:
+    """The name, the number of sheets, and the cells as a record batch."""
     import fastexcel
 
+    if content.startswith(ZIP):
+        for _ in members("", content, _FILES, _UNPACKED, _UNPACKED):
+            pass
     try:
         reader = fastexcel.read_excel(content)
         for name in reader.sheet_names:
@@ -68,14 +76,13 @@ def _first_table(content: bytes) -> tuple[str, int, pl.DataFrame]:
         else:
             raise IntakeError("", "has no sheet with a table", "put the table on a sheet of its own")
         check_extent("", sheet.height, sheet.width)
-        grid = sheet.to_polars().cast(pl.String)
-        if grid.estimated_size() > _TEXT:
-            raise IntakeError("", f"holds more than {_TEXT // 2**20} MiB of text", "split it")
+        grid = sheet.to_arrow()
     # What reads workbooks panics on damaged ones, which is no Exception.
-    except (fastexcel.FastExcelError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+    except (fastexcel.FastExcelError, pl.exceptions.PanicException) as error:
         told = (str(error).splitlines() or [type(error).__name__])[0]
         raise IntakeError("", f"is no workbook that can be read ({told})", "save it again as .xlsx") from error
-    grid.columns = [str(number) for number in range(grid.width)]
+    if grid.nbytes > _TEXT:
+        raise IntakeError("", f"holds more than {_TEXT // 2**20} MiB of text", "split it")
     return name, len(reader.sheet_names), grid
 
 
@@ -85,7 +92,10 @@ def _limit(what: int, most: int) -> None:
     resource.setrlimit(what, (allowed, allowed))
 
 
-def _main() -> None:
+def _answer() -> None:
+    """A line that says what was found, and then the cells."""
+    import pyarrow as pa
+
     for what, most in {resource.RLIMIT_DATA: _MEMORY, resource.RLIMIT_CPU: _SECONDS, resource.RLIMIT_CORE: 0}.items():
         _limit(what, most)
     try:
@@ -94,8 +104,9 @@ def _main() -> None:
         print(json.dumps({"problem": error.problem, "advice": error.advice}))
         return
     print(json.dumps({"sheet": sheet, "sheets": sheets}), flush=True)
-    grid.write_ipc_stream(sys.stdout.buffer)
+    with pa.ipc.new_stream(sys.stdout.buffer, grid.schema) as stream:
+        stream.write_batch(grid)
 
 
 if __name__ == "__main__":
-    _main()
+    _answer()

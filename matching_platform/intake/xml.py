@@ -1,14 +1,23 @@
 """XML of strangers: without document types, entities or network."""
 
-from typing import Any
+from typing import Any, Final
 
 from lxml import etree
 
 from matching_platform.intake.incoming import IntakeError
 
+# Each element, attribute and text takes far more memory than the signs in the file.
+_MARKUP: Final = (b"<", b"=")
+_MOST: Final = 2_000_000
+_LARGEST: Final = 32 * 2**20  # bytes
+
 
 def parse(source: str, content: bytes) -> Any:
     """The root element; IntakeError where this is no XML, or declares a document type, in which entities would hide."""
+    if len(content) > _LARGEST:
+        raise IntakeError(source, f"has more than {_LARGEST // 2**20} MiB, too much for XML", "split it")
+    if sum(map(content.count, _MARKUP)) > _MOST:
+        raise IntakeError(source, f"has more than {_MOST:,} elements and attributes", "split it")
     parser = etree.XMLParser(
         resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False, remove_comments=True, remove_pis=True
     )

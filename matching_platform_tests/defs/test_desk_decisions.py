@@ -11,7 +11,7 @@ from typing import Any, Final
 import dagster as dg
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
@@ -149,6 +149,7 @@ def test_a_company_without_a_desk_has_nothing_to_do(world: World, monkeypatch: p
     assert {name: world.platform.current(name, NEWEST) for name in TABLES} == before
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(st.integers(1, 5000), st.dictionaries(st.sampled_from(MONTHS), st.sampled_from("abc"))), max_size=30

@@ -13,6 +13,7 @@ from matching_platform.access import Role, passwords
 from matching_platform.desk.app import create_app
 from matching_platform.desk.held import Held, Look
 from matching_platform.environment import DEFAULTS, Platform, Settings
+from matching_platform.intake.incoming import IntakeError
 from matching_platform_tests.access.people import PASSWORD, QUICK, add
 from matching_platform_tests.desk.asking import asking
 from matching_platform_tests.desk.reading import Read
@@ -251,9 +252,10 @@ def test_a_file_of_which_nothing_is_known_can_still_be_looked_at(anna: httpx.Cli
 
 def test_held_files_make_room_for_newer_ones() -> None:
     class Large:
-        content = b"x" * 40
+        content = b"x" * 40_000
+        problem = None
 
-    held = Held(room=100)
+    held = Held(room=100_000)
     for key in "abc":
         held.put("anna", Look(key, key, Large()))  # type: ignore[arg-type]
     held.put("bert", Look("d", "d", None))
@@ -264,3 +266,30 @@ def test_held_files_make_room_for_newer_ones() -> None:
     held.drop("anna", "b")
     assert [look.key for look in held.of("anna")] == ["c"]
     assert [look.key for look in held.of("bert")] == ["d"]
+
+
+def test_files_that_cannot_be_read_are_held_in_bounds(app: FastAPI) -> None:
+    held = Held()
+    held.put("bert", Look("z", "z", None))
+    for number in range(60):
+        held.put("anna", Look("n", str(number), None, IntakeError("n", "is no table")))
+    assert [look.key for look in held.of("anna")] == [str(number) for number in range(10, 60)], "the oldest go first"
+    assert [look.key for look in held.of("bert")] == ["z"]
+    crowded = Held(room=10_000)
+    for number in range(100):
+        crowded.put(f"person {number}", Look("n", "n", None))
+    assert sum(bool(crowded.of(f"person {number}")) for number in range(100)) < 10
+
+
+def test_what_was_read_of_a_file_counts_and_its_error_holds_nothing(app: FastAPI) -> None:
+    preview = app.state.intake.look("a.csv", INVOICES.replace(b"sale", b"Q"))
+    look = Look("a.csv", "a", preview)
+    assert look.size > len(INVOICES) + preview.first_rows.estimated_size() > len(INVOICES)
+    held = Held()
+    held.put("anna", look)
+    assert preview.problem.__traceback__ is preview.problem.__context__ is preview.problem.__cause__ is None
+    try:
+        app.state.intake.look("b.csv", b"\x00\x01")
+    except IntakeError as error:
+        held.put("anna", Look("b.csv", "b", None, error))
+        assert error.__traceback__ is error.__context__ is error.__cause__ is None

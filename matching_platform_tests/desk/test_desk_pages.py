@@ -191,6 +191,12 @@ def test_a_case_shows_what_is_proposed_and_that_the_sum_meets_the_amount(anna: h
     assert set(page.values("//*[@data-key]/@data-key")) >= {"a", "c", "n", "l", "q", "?"}
 
 
+def test_a_month_without_unattended_bookings_says_why(login: Login, review: Review, company: Path) -> None:
+    page = read(login(), "/booked?month=2024-03&text=")
+    assert "The model booked these itself" in page.text()
+    assert page.values("//main//a[@download]/@href") == [f"/api/bookings.csv?month={OPEN}", "/api/bookings.csv"]
+
+
 def test_another_currency_is_converted_at_a_rate_that_is_shown(anna: httpx.Client, review: Review) -> None:
     cases = (review.case(row.transfer_id) for row in waiting(review))
     found = next(
@@ -201,8 +207,9 @@ def test_another_currency_is_converted_at_a_rate_that_is_shown(anna: httpx.Clien
     (currency,) = {part.invoice.currency for part in found.proposal.parts}
     told = read(anna, case(found.row)).text("//section[@aria-labelledby='proposal-title']//tfoot")
     total = round(sum(part.amount for part in found.proposal.parts) * found.rates[currency])
-    assert told.startswith(f"≈ {money(total, found.row.currency, EN)} 1 {currency} = ")
-    assert f"about {money(found.row.amount - total, found.row.currency, EN)}".replace("\xa0", " ") in told
+    sums = [money(amount, found.row.currency, EN).replace("\xa0", " ") for amount in (total, found.row.amount - total)]
+    assert told.startswith(f"≈ {sums[0]} 1 {currency} = ")
+    assert f"about {sums[1]}" in told
     assert f"1 {currency} = " in read(anna, f"{case(found.row)}/change").text("//div[@id='sums']")
 
 
@@ -383,7 +390,9 @@ def test_what_is_alike_is_accepted_and_taken_back_at_once(app: FastAPI, anna: ht
     assert done.text("//div[@class='toast']/p") == f"{len(group) - 1} transfers accepted" if len(group) > 2 else True
     decided = {one.transfer_id for one in review.decisions(OPEN).rows}
     assert decided == group - {left}
-    followed(anna, done.key("u").sent(anna))
+    back = followed(anna, done.key("u").sent(anna))
+    count = len(group) - 1
+    assert back.text("//div[@class='toast']") == f"{count} decision{'s' if count > 1 else ''} taken back"
     assert {review.case(name).row.status for name in group} == {Status.WAITING}
     assert [one.action for one in app.state.access.audit(left)] == []
     assert [one.action for one in app.state.access.audit(row.transfer_id)] == ["undone", "decided"]

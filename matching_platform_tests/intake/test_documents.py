@@ -218,6 +218,35 @@ def test_an_archive_that_would_fill_the_memory_is_refused(monkeypatch: pytest.Mo
     assert len(bomb) < 1000
     with pytest.raises(IntakeError, match="too large when unpacked"):
         read(bomb)
+    at = bomb.index(b"PK\x01\x02")
+    lying = bomb[: at + 24] + (100).to_bytes(4, "little") + bomb[at + 28 :]
+    with pytest.raises(IntakeError, match="too large when unpacked"):
+        read(lying)
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_an_archive_that_unpacks_without_bounds_is_refused(method: int) -> None:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", method) as archive:
+        archive.writestr("a.xml", ubl())
+    with pytest.raises(IntakeError, match=r"no archive that can be read \(a\.xml\); pack it again"):
+        read(file.getvalue())
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (
+            b"<Invoice>" + b"<a/>" * 2_000_000 + b"</Invoice>",
+            "has more than 2,000,000 elements and attributes; split it",
+        ),
+        (b"<Invoice>" + b" " * 2**25 + b"</Invoice>", "has more than 32 MiB, too much for XML; split it"),
+    ],
+    ids=["elements", "bytes"],
+)
+def test_xml_that_would_fill_the_memory_is_refused(content: bytes, problem: str) -> None:
+    with pytest.raises(IntakeError, match=problem):
+        read(content)
 
 
 def test_a_party_is_named_with_its_tax_id() -> None:

@@ -1,6 +1,8 @@
 """Tables as programs in three languages export them: the headers are found, mapped, and the rows read."""
 
 import io
+import zipfile
+from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -118,6 +120,57 @@ def test_a_workbook_of_the_old_kind() -> None:
         (date(2024, 2, 1), 123450, "PLN", "in", "Żółć i Synowie", "FV/1/2024"),
         (date(2024, 2, 29), 30, "PLN", "out", "Bąk S.A.", "FV/2/2024"),
     ]
+
+
+def reaching(row: int, column: int) -> bytes:
+    """A workbook with a small table, and one cell far from it."""
+    made = openpyxl.Workbook()
+    made.active.append(["Date", "Name"])
+    made.active.append(["2024-02-01", "A"])
+    made.active.cell(row, column, " ")
+    file = io.BytesIO()
+    made.save(file)
+    return file.getvalue()
+
+
+def swollen(content: bytes) -> bytes:
+    """A workbook whose sheet ends in much of nothing, and whose directory keeps silent about it."""
+    file = io.BytesIO()
+    with (
+        zipfile.ZipFile(io.BytesIO(content)) as source,
+        zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as target,
+    ):
+        for name in source.namelist():
+            more = b" " * 300 * 2**20 if name.endswith("sheet1.xml") else b""
+            target.writestr(name, source.read(name) + more)
+    lying = bytearray(file.getvalue())
+    at = lying.rindex(b"PK\x01\x02", 0, lying.rindex(b"xl/worksheets/sheet1.xml"))
+    lying[at + 24 : at + 28] = (100).to_bytes(4, "little")
+    return bytes(lying)
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (lambda: reaching(3, 301), "reaches over 3 rows and 301 columns, more than 300 columns or 5,000,000 cells"),
+        (lambda: reaching(1_048_576, 5), "reaches over 1,048,576 rows and 5 columns, .* delete what stands far"),
+        (
+            lambda: reaching(1_048_576, 16_384),
+            "takes too much memory or time to be read; split it, or delete what stands",
+        ),
+        (lambda: swollen(reaching(3, 2)), "too large when unpacked; split it"),
+        (lambda: b";".join([b"a"] * 301) + b"\n1;2\n", "reaches over 3 rows and 301 columns"),
+        (lambda: b";".join([b"a"] * 300) + b"\n" + b"b;c\n" * 17_000, "reaches over 17,002 rows and 300 columns"),
+    ],
+    ids=["wide", "long", "all of a sheet", "unpacked", "wide text", "long text"],
+)
+def test_a_small_file_that_would_fill_the_memory_is_refused(content: Callable[[], bytes], problem: str) -> None:
+    with pytest.raises(IntakeError, match=problem):
+        read_sheet("a", content())
+
+
+def test_a_blank_at_the_end_of_a_sheet_does_no_harm() -> None:
+    assert read_sheet("a.xlsx", reaching(1_048_576, 2)).frame.height == 1
 
 
 @pytest.mark.parametrize("size", [8, 600, 3000])

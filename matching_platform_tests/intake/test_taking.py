@@ -70,6 +70,21 @@ def test_a_file_is_taken_once(intake: Intake, tmp_path: Path) -> None:
     assert ids(tmp_path) == ["T1", "T2"]
 
 
+def test_a_file_whose_rows_were_lost_is_taken_again(intake: Intake, tmp_path: Path) -> None:
+    first = take(intake, "january.csv", JANUARY)
+    warehouse = DuckWarehouse(tmp_path / "w.duckdb")
+    left = warehouse.read_month("transfers", "2024-01").filter(pl.col("transfer_id") != "T1")
+    warehouse.write_month("transfers", "2024-01", left)
+    preview = intake.look("again.csv", JANUARY.encode())
+    assert (preview.taken, preview.new, preview.known) == (None, 1, 1)
+    assert f"this very file was {first}, but rows of it are missing since; they are added again" in preview.notes
+    second = intake.take(preview, "Bob")
+    assert (second.number, second.actor, second.rows, second.new) == (2, "Bob", 2, 1)
+    assert ids(tmp_path) == ["T1", "T2"]
+    assert intake.history() == [first, second]
+    assert intake.look("again.csv", JANUARY.encode()).taken == second
+
+
 def test_rows_that_are_there_already_are_not_taken_twice(intake: Intake, tmp_path: Path) -> None:
     take(intake, "january.csv", JANUARY)
     preview = intake.look("both.csv", BOTH.encode())

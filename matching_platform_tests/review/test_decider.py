@@ -488,3 +488,14 @@ def clock(days: int) -> type[datetime]:
             return datetime.now(tz) + timedelta(days=days)
 
     return Ahead
+
+
+def test_who_undoes_what_the_bank_moved_since_does_so_on_the_new_day(tmp_path: Path, held: Books) -> None:
+    """The day tells in which month it counts."""
+    desk = decider(tmp_path, held)
+    (made,) = desk.decide([accept("T1", ("I1", 100_00))], "anna")
+    moved = [{**one, "booked_on": date(2024, 5, 2)} for one in TRANSFERS]
+    desk.replace(books(moved, INVOICES, PROPOSALS, TAGS))
+    undone = desk.undo(1, "anna")
+    assert made.booked_on < date(2024, 5, 1)
+    assert undone.booked_on == date(2024, 5, 2)

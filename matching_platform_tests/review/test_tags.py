@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from matching_platform.ledger.money import MINOR_UNITS
@@ -97,6 +97,7 @@ def tagged(given_tags: list[tuple[str, str | None, int]]) -> pl.DataFrame:
     return pl.DataFrame(told, schema=MATCHES.schema, orient="row")
 
 
+@settings(deadline=None)
 @given(histories())
 def test_what_is_in_force_is_what_the_desk_says(history: list[Decision]) -> None:
     found = in_force(read(history))
@@ -107,6 +108,7 @@ def test_what_is_in_force_is_what_the_desk_says(history: list[Decision]) -> None
     assert found.height == parts
 
 
+@settings(deadline=None)
 @given(histories(), by_finance)
 def test_tags_are_those_of_a_naive_replay(history: list[Decision], finance: list[tuple[str, str | None, int]]) -> None:
     raw, expected = tagged(finance), []
@@ -124,6 +126,7 @@ def test_tags_are_those_of_a_naive_replay(history: list[Decision], finance: list
     assert sorted(found.rows(), key=str) == sorted(expected, key=str)
 
 
+@settings(deadline=None)
 @given(histories())
 def test_a_correction_names_other_invoices_than_were_proposed(history: list[Decision]) -> None:
     decisions = read(history)
@@ -137,6 +140,7 @@ def test_a_correction_names_other_invoices_than_were_proposed(history: list[Deci
     assert dict(judged.iter_rows()) == expected
 
 
+@settings(deadline=None)
 @given(histories(), st.randoms(use_true_random=False))
 def test_the_order_of_rows_is_of_no_matter(history: list[Decision], random: Any) -> None:
     raw = rows(history)

@@ -17,7 +17,6 @@ from matching_platform.desk.pages.common import (
     Reviewing,
     Sent,
     Transfer,
-    address,
     case_of,
     extended,
     month_of,
@@ -66,7 +65,7 @@ def accept(
 
 
 @router.post("/undo")
-def undo(request: Request, review: Reviewing, user: Booker, form: Sent) -> Response:
+def undo(request: Request, listed: Listed, review: Reviewing, user: Booker, form: Sent) -> Response:
     """Takes back what the same person accepted at once, the last one first."""
     numbers = numbers_of(text_of(form, "numbers"))
     if not numbers:
@@ -79,7 +78,7 @@ def undo(request: Request, review: Reviewing, user: Booker, form: Sent) -> Respo
         raise HTTPException(409, str(error)) from error
     except LookupError as error:
         raise HTTPException(404, str(error)) from error
-    return see(address("months", f"{made[-1].booked_on:%Y-%m}"))
+    return see(extended(listed.month(f"{made[-1].booked_on:%Y-%m}"), said(made)))
 
 
 def others(review: Review, case: Case) -> list[Row]:

@@ -11,7 +11,7 @@ from fastapi import Depends, Query
 
 from matching_platform.desk.review import Review
 from matching_platform.review.cases import Row
-from matching_platform.review.decisions import Decision
+from matching_platform.review.decisions import Action, Decision
 
 # Accepted, and undone, at once, at most.
 MOST: Final = 500
@@ -22,10 +22,11 @@ _SPAN: Final = re.compile(r"([0-9]{1,15})-([0-9]{1,15})")
 
 @dataclass(frozen=True)
 class Toast:
-    """Decisions that were just made. `row` is of the transfer where it was one, else all were accepted."""
+    """Decisions that were just made. `row` is of the transfer where it was one, else all were accepted, or all taken `back`."""
 
     numbers: tuple[int, ...]
     row: Row | None
+    back: bool = False
 
     @property
     def text(self) -> str:
@@ -77,8 +78,11 @@ def numbers_of(text: str) -> tuple[int, ...]:
 def toast(review: Review, recent: Recent) -> Toast | None:
     """What there is to say; nothing where the transfer was decided again meanwhile."""
     numbers = numbers_of(recent.numbers)
-    if not numbers or not recent.transfer_id:
-        return Toast(numbers, None) if numbers else None
+    if not numbers:
+        return None
+    if not recent.transfer_id:
+        first = review.decisions_after(numbers[0] - 1, 1)
+        return Toast(numbers, None, back=first[0].action is Action.WITHDRAW) if first else None
     with suppress(LookupError):
         row = review.row(recent.transfer_id)
         return Toast(numbers, row) if row.last and (row.last.number,) == numbers else None

@@ -2,15 +2,13 @@
 
 import io
 import logging
-import zipfile
-from collections.abc import Iterator
 from typing import Final
 
 import polars as pl
 
+from matching_platform.intake.archives import ZIP, members
 from matching_platform.intake.incoming import SKIPPED, IntakeError
 from matching_platform.intake.invoices.documents import Document, read_document
-from matching_platform.intake.sheets import ZIP
 
 PDF: Final = b"%PDF-"
 
@@ -55,7 +53,7 @@ def _attached(source: str, content: bytes) -> bytes:
 
 def _archive(source: str, content: bytes) -> tuple[list[Document], pl.DataFrame]:
     documents, skipped = [], []
-    for name, data in _members(source, content):
+    for name, data in members(source, content, _FILES, _FILE, _ALL):
         if data.startswith(PDF) or is_xml(data):
             documents.append(_document(f"{source}/{name}", data))
         else:
@@ -63,25 +61,3 @@ def _archive(source: str, content: bytes) -> tuple[list[Document], pl.DataFrame]
     if not documents:
         raise IntakeError(source, "holds no invoice", "put UBL, CII or Factur-X files into it")
     return documents, pl.DataFrame(skipped, schema=SKIPPED)
-
-
-def _members(source: str, content: bytes) -> Iterator[tuple[str, bytes]]:
-    """The files of an archive, of which none is larger than it says, and none is too large."""
-    try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            members = [member for member in archive.infolist() if not member.is_dir()]
-            sizes = [member.file_size for member in members]
-            if len(members) > _FILES or max(sizes, default=0) > _FILE or sum(sizes) > _ALL:
-                raise IntakeError(source, "is too large when unpacked", "split it")
-            for member in members:
-                with archive.open(member) as file:
-                    yield member.filename, file.read(_FILE)
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError, ValueError) as error:
-        if isinstance(error, IntakeError):
-            raise
-        raise IntakeError(source, f"is no archive that can be read ({error})", "pack it again") from error
-    except Exception as error:
-        # What unpacks says what is damaged by errors of its own.
-        if type(error).__module__ not in ("zlib", "lzma", "_lzma", "bz2"):
-            raise
-        raise IntakeError(source, f"is a damaged archive ({error})", "pack it again") from error
