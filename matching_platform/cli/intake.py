@@ -107,6 +107,9 @@ def _check_balances(previews: Sequence["Preview"]) -> None:
 
 
 def _look(intake: "Intake", path: Path, table: str | None, told: dict[str, Any]) -> "Preview":
+    if not path.is_file():
+        what = f"is a folder; name the files in it, such as {path}/*" if path.is_dir() else "is not there; name a file"
+        raise UsageError(f"{path} {what}")
     content = path.read_bytes()
     preview = intake.look(path.name, content)
     if not table and not any(told.values()):

@@ -31,7 +31,7 @@ class Look:
         if self.preview is None:
             return _SMALL
         frames = (value for value in vars(self.preview).values() if isinstance(value, pl.DataFrame))
-        return _SMALL + len(self.preview.content) + sum(frame.estimated_size() for frame in frames)
+        return _SMALL + len(self.preview.content) + sum(int(frame.estimated_size()) for frame in frames)
 
 
 class Held:
@@ -44,7 +44,7 @@ class Held:
 
     def put(self, person: str, look: Look) -> None:
         """Keeps a look; it takes the place of an earlier one at the same content."""
-        _forget_the_way(look.error or (look.preview and look.preview.problem))
+        _forget_the_way(look.preview.problem if look.preview else look.error)
         with self._lock:
             self._looks[person, look.key] = look
             theirs = [key for key in self._looks if key[0] == person]

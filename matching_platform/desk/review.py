@@ -278,6 +278,18 @@ class Review:
         """Entries of the journal above a number, the first one first."""
         return self._decider.bookings.read(after, limit)
 
+    def named(self, bookings: Sequence[Booking]) -> pl.DataFrame:
+        """invoice_number, counterparty and payer of each booking, in that order; null where their month is gone."""
+        with self._decider.lock:
+            books = self._standing.books
+        ids = [(one.invoice_id, one.transfer_id) for one in bookings]
+        asked = pl.DataFrame(ids, {"invoice_id": pl.String, "transfer_id": pl.String}, orient="row")
+        invoices = books.invoices.select("invoice_id", invoice_number="number", counterparty="counterparty_name")
+        transfers = books.transfers.select("transfer_id", payer="counterparty_name")
+        found = asked.join(invoices, on="invoice_id", how="left", maintain_order="left")
+        found = found.join(transfers, on="transfer_id", how="left", maintain_order="left")
+        return found.drop("invoice_id", "transfer_id")
+
     @property
     def _standing(self) -> Standing:
         return self._decider.standing

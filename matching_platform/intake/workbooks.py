@@ -92,6 +92,11 @@ def _limit(what: int, most: int) -> None:
     resource.setrlimit(what, (allowed, allowed))
 
 
+def _say(what: dict[str, Any]) -> None:
+    sys.stdout.buffer.write(json.dumps(what).encode() + b"\n")
+    sys.stdout.buffer.flush()
+
+
 def _answer() -> None:
     """A line that says what was found, and then the cells."""
     import pyarrow as pa
@@ -101,9 +106,9 @@ def _answer() -> None:
     try:
         sheet, sheets, grid = _first_table(sys.stdin.buffer.read())
     except IntakeError as error:
-        print(json.dumps({"problem": error.problem, "advice": error.advice}))
+        _say({"problem": error.problem, "advice": error.advice})
         return
-    print(json.dumps({"sheet": sheet, "sheets": sheets}), flush=True)
+    _say({"sheet": sheet, "sheets": sheets})
     with pa.ipc.new_stream(sys.stdout.buffer, grid.schema) as stream:
         stream.write_batch(grid)
 

@@ -357,9 +357,12 @@ def test_bookings_as_csv_are_the_same(reader: httpx.Client) -> None:
     assert answer.content.count(b"\r\n") == answer.content.count(b"\n") == len(answer.text.splitlines())
     rows = list(csv.DictReader(io.StringIO(answer.text)))
     wanted = got(reader, "/api/bookings", limit=10_000)["bookings"]
-    assert [{**row, "decision": row["decision"] or None} for row in rows] == [
+    assert [{name: row[name] or None for name in wanted[0]} for row in rows] == [
         {name: value if value is None else str(value) for name, value in one.items()} for one in wanted
     ]
+    sign = {"book": "", "reverse": "-"}
+    assert [row["signed_amount"] for row in rows] == [f"{sign[row['entry']]}{row['amount']}" for row in rows]
+    assert all(row["invoice_number"] and row["counterparty"] and row["payer"] for row in rows)
     assert (
         reader.get("/api/bookings.csv", params={"month": "1999-01"}).text.splitlines() == answer.text.splitlines()[:1]
     )
@@ -383,9 +386,11 @@ CELLS = [
 def test_no_cell_is_a_formula_and_amounts_are_numbers(text: str, shown: str) -> None:
     at = datetime(2024, 3, 31, 23, 59, 59, 123456, tzinfo=UTC)
     booking = Booking(7, at, "T1", date(2024, 3, 1), text, -12345, "EUR", "reverse", "person", "ada", 3)
-    written = as_csv([], header=True) + as_csv([booking])
+    named = pl.DataFrame({"invoice_number": [text], "counterparty": ["Acme"], "payer": [None]})
+    written = as_csv([], named.clear(), header=True) + as_csv([booking], named)
     (row,) = csv.DictReader(io.StringIO(written, newline=""))
-    assert row["invoice_id"] == shown
+    assert row["invoice_id"] == row["invoice_number"] == shown
+    assert (row["signed_amount"], row["counterparty"], row["payer"]) == ("123.45", "Acme", "")
     assert (row["amount"], row["booked_at"]) == ("-123.45", "2024-03-31T23:59:59.123456Z")
     assert pl.read_csv(io.BytesIO(written.encode()))["amount"].dtype == pl.Float64
 

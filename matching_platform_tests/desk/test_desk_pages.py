@@ -22,7 +22,7 @@ from matching_platform.desk.outbox import OTHER_DATABASE
 from matching_platform.desk.pages.done import MOST, numbers_of, spans_of
 from matching_platform.desk.review import Review
 from matching_platform.environment import DEFAULTS, Platform, Settings
-from matching_platform.review.cases import Filter, Option, Row, Status
+from matching_platform.review.cases import Filter, Option, Page, Row, Status
 from matching_platform.review.decisions import Action, Allocation, Wanted
 from matching_platform_tests.access.people import PASSWORD, QUICK, add
 from matching_platform_tests.desk.asking import asking
@@ -191,10 +191,18 @@ def test_a_case_shows_what_is_proposed_and_that_the_sum_meets_the_amount(anna: h
     assert set(page.values("//*[@data-key]/@data-key")) >= {"a", "c", "n", "l", "q", "?"}
 
 
-def test_a_month_without_unattended_bookings_says_why(login: Login, review: Review, company: Path) -> None:
-    page = read(login(), "/booked?month=2024-03&text=")
+def test_where_nothing_was_booked_unattended_it_is_said_why(
+    anna: httpx.Client, platform: Platform, review: Review, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = read(anna, f"/booked?month={OPEN}")
     assert "The model booked these itself" in page.text()
     assert page.values("//main//a[@download]/@href") == [f"/api/bookings.csv?month={OPEN}", "/api/bookings.csv"]
+    platform.unattended.freeze(actor="rita", reason="the bank changed its titles")
+    review.look()
+    monkeypatch.setattr(review, "booked", lambda *_: Page([], 1, 1, 0))
+    empty = read(anna, f"/booked?month={OPEN}")
+    assert "the bank changed its titles" in empty.text("//p[@role='alert']")
+    assert "The model booked these itself" not in empty.text()
 
 
 def test_another_currency_is_converted_at_a_rate_that_is_shown(anna: httpx.Client, review: Review) -> None:

@@ -278,7 +278,11 @@ def test_an_invitation_from_the_page_to_the_login(client: httpx.Client, access: 
             assert (answer.status_code, alert(answer)) == (400, problem)
             assert f'value="{password}' not in answer.text
         chosen = {"key": key, "password": PASSWORD, "again": PASSWORD}
-        assert bob.post("/welcome", data=chosen).headers["Location"] == "/login"
+        saved = bob.post("/welcome", data=chosen).headers["Location"]
+        assert saved == "/login?welcome=bob"
+        page = bob.get(saved)
+        assert "Your password is saved. Log in with it now." in page.text
+        assert 'name="name" value="bob"' in page.text
         gone = bob.get(link[1])
         assert (gone.status_code, heading(gone)) == (410, "This link is not good any more")
         assert bob.post("/welcome", data=chosen).status_code == 410

@@ -126,7 +126,8 @@ def test_bad_files_end_before_any_is_taken(command: Command, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["none.csv"], "none.csv"),
+        (["none.csv"], "none.csv is not there; name a file"),
+        (["."], ". is a folder; name the files in it, such as ./*"),
         (["bank.csv", "--map", "title"], "--map title names no header"),
         (["bank.csv", "--map", "title=Nothing"], "no column is called 'Nothing'"),
         (["bank.csv", "--dates", "YMD"], "--dates YMD is unknown; there are DMY, MDY"),

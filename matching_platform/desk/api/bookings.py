@@ -59,25 +59,30 @@ def bookings_as_csv(
         str | None, Query(pattern=r"^[0-9]{4}-(0[1-9]|1[0-2])$", description="Only of transfers of this month")
     ] = None,
 ) -> StreamingResponse:
-    """All bookings with a number above `after`. A text that a spreadsheet would take for a formula begins with `'`."""
+    """All bookings with a number above `after`; of `signed_amount` a sum is what is booked. A text that a spreadsheet would
+    take for a formula begins with `'`."""
     pieces = _pieces(desk, after)
     # The first piece is read before the answer begins, so that a database that does not answer is told by a status.
     first = next(pieces)
-    lines = (as_csv([one for one in piece if _is_of(one, month)]) for piece in chain([first], pieces))
+    chosen = ([one for one in piece if _is_of(one, month)] for piece in chain([first], pieces))
+    lines = (as_csv(bookings, desk.named(bookings)) for bookings in chosen)
     name = f"bookings-{month or 'all'}.csv"
     return StreamingResponse(
-        chain([as_csv([], header=True)], lines),
+        chain([as_csv([], desk.named([]), header=True)], lines),
         media_type="text/csv; charset=utf-8; header=present",
         headers={"Content-Disposition": f'attachment; filename="{name}"'},
     )
 
 
-def as_csv(bookings: Sequence[Booking], *, header: bool = False) -> str:
-    """Lines of CSV (RFC 4180). Amounts stay numbers; a text that would be a formula in a spreadsheet gets a `'`."""
+def as_csv(bookings: Sequence[Booking], named: pl.DataFrame, *, header: bool = False) -> str:
+    """Lines of CSV (RFC 4180), with what `Review.named` says of the bookings, and amounts of which a sum is what is booked.
+    Amounts stay numbers; a text that would be a formula in a spreadsheet gets a `'`."""
     frame = pl.DataFrame([asdict(booking) for booking in bookings], schema=_SCHEMA)
+    signed = pl.when(pl.col("entry") == "reverse").then(-pl.col("amount")).otherwise("amount")
+    frame = frame.with_columns(signed_amount=signed).hstack(named)
     texts = pl.selectors.string()
     safe = pl.when(texts.str.contains(_FORMULA)).then("'" + texts).otherwise(texts)
-    shown = frame.with_columns(safe.name.keep(), to_decimal("amount"))
+    shown = frame.with_columns(safe.name.keep(), to_decimal("amount"), to_decimal("signed_amount"))
     return shown.write_csv(
         include_header=header, line_terminator="\r\n", datetime_format="%Y-%m-%dT%H:%M:%S%.6fZ", date_format="%Y-%m-%d"
     )

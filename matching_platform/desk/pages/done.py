@@ -22,7 +22,7 @@ _SPAN: Final = re.compile(r"([0-9]{1,15})-([0-9]{1,15})")
 
 @dataclass(frozen=True)
 class Toast:
-    """Decisions that were just made. `row` is of the transfer where it was one, else all were accepted, or all taken `back`."""
+    """Decisions that were just made. `row` is of the transfer where it was one, else all were accepted, or taken `back`."""
 
     numbers: tuple[int, ...]
     row: Row | None

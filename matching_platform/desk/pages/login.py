@@ -3,7 +3,7 @@
 from typing import Annotated, Final
 from urllib.parse import urlencode, urlsplit
 
-from fastapi import APIRouter, Depends, FastAPI, Form
+from fastapi import APIRouter, Depends, FastAPI, Form, Query
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
@@ -49,14 +49,14 @@ Own = Annotated[Guard, Depends(own_site)]
 
 
 @router.get("/login")
-def ask(request: Request, next: str = "/") -> Response:  # noqa: A002
-    """The login; whoever is logged in goes on."""
+def ask(request: Request, next: str = "/", welcome: Annotated[str, Query(max_length=100)] = "") -> Response:  # noqa: A002
+    """The login; whoever is logged in goes on. `welcome` is who has just chosen a password."""
     guard = guard_of(request)
     if guard.asker(request):
         return RedirectResponse(local_path(next), 303)
     if guard.settings.proxy:
         return _message(request, "proxy", 401)
-    return _login(request, next, has_users=guard.access.has_users())
+    return _login(request, next, name=welcome, saved=bool(welcome), has_users=guard.access.has_users())
 
 
 @router.post("/login")
@@ -110,7 +110,7 @@ def welcome(request: Request, guard: Own, key: Text = "", password: Text = "", a
         return _welcome(request, key, user, error.reason)
     except AccessError:
         return _message(request, "link", 410)
-    return RedirectResponse("/login", 303)
+    return RedirectResponse(f"/login?{urlencode({'welcome': user.name})}", 303)
 
 
 def _login(
@@ -122,10 +122,11 @@ def _login(
     name: str = "",
     wait: int = 0,
     wrong: bool = False,
+    saved: bool = False,
     has_users: bool = True,
 ) -> HTMLResponse:
-    shown = {"next": local_path(after), "name": name, "wait": wait, "wrong": wrong, "has_users": has_users}
-    response = render(request, "access/login.html", status, **shown)
+    shown = {"name": name, "wait": wait, "wrong": wrong, "saved": saved, "has_users": has_users}
+    response = render(request, "access/login.html", status, next=local_path(after), **shown)
     response.headers.update(headers or {})
     return response
 
