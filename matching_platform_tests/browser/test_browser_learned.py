@@ -81,7 +81,7 @@ def test_a_correction_changes_what_is_proposed_next(watched: Watched, learned: D
     # Undone, it is as it was.
     anna.goto(f"/cases/{corrected.row.transfer_id}")
     anna.keyboard.press("u")
-    expect(anna.locator(".history li")).to_have_count(2)
+    expect(anna.locator(".history > li")).to_have_count(2)
     until(lambda: number in again())
 
 

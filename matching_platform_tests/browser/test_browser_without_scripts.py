@@ -43,11 +43,13 @@ def test_other_invoices_are_searched_added_up_and_recorded(desk: Desk, page: Pag
     page.get_by_role("search").get_by_role("button", name="Search").click()
     expect(page.locator("#invoices tbody tr")).to_have_count(1)
     page.locator("#invoices").get_by_role("checkbox").check()
+    page.get_by_label("part payment").check()
     page.get_by_label("Note").fill("without a script")
     page.get_by_role("button", name="Add up").click()
     expect(page.locator("#sums")).to_contain_text("1 invoice:")
     expect(page.get_by_label("Note")).to_have_value("without a script")
     page.get_by_role("button", name="Record").click()
+    expect(page.get_by_role("alert")).to_have_count(0)
     last = desk.decisions()[-1]
     assert (f"/cases/{last.transfer_id}", last.action, last.note) == (transfer, Action.CHANGE, "without a script")
 
