@@ -8,6 +8,7 @@ import pytest
 
 from matching_platform import cli
 from matching_platform.access import Access, Role, User
+from matching_platform.cli import shared
 from matching_platform.environment import Platform, load
 from matching_platform_tests.access.people import HOME, PASSWORD
 
@@ -27,7 +28,8 @@ def command(people: Access, capsys: pytest.CaptureFixture[str], monkeypatch: pyt
 
     def run(*arguments: str) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["matching-platform", *arguments])
-        monkeypatch.setenv("COLUMNS", "200")
+        # The console may have been made while another test had narrower columns.
+        monkeypatch.setattr(shared.out, "_width", 200)
         with pytest.raises(SystemExit) as ended:
             cli.main()
         said = capsys.readouterr()
