@@ -5,12 +5,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from matching_platform.cli.shared import Actor, UsageError, open_platform, out, say
+from matching_platform.cli.shared import Actor, UsageError, open_access, open_platform, out, say
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from matching_platform.access import Access
     from matching_platform.environment import Platform
 
 commands = typer.Typer()
@@ -33,7 +32,7 @@ def invite(name: Name, role: RoleGiven, actor: Actor = None) -> None:
 
     platform = open_platform()
     _check_no_proxy(platform)
-    _say_link(platform, name, _access(platform).invite(name, role_given(role), _who(actor)))
+    _say_link(platform, name, open_access(platform).invite(name, role_given(role), _who(actor)))
 
 
 @users.command("link")
@@ -41,14 +40,14 @@ def link(name: Name, actor: Actor = None) -> None:
     """A new link for a user who has lost his password, or let his link expire."""
     platform = open_platform()
     _check_no_proxy(platform)
-    _say_link(platform, name, _access(platform).renew(name, _who(actor)))
+    _say_link(platform, name, open_access(platform).renew(name, _who(actor)))
 
 
 @users.command("list")
 def list_users() -> None:
     """All users."""
     table = Table("name", "role", "state", "since (UTC)")
-    for one in _access(open_platform()).users():
+    for one in open_access(open_platform()).users():
         link = f"link until {_time(one.invited_until)}" if one.invited_until else ""
         password = "" if one.has_password else "no password"
         state = ", ".join(part for part in ("active" if one.active else "deactivated", password, link) if part)
@@ -65,21 +64,21 @@ def role(
     """Change what a user may do; he logs in anew."""
     from matching_platform.access.users import role_given
 
-    _access(open_platform()).set_role(name, role_given(role), _who(actor))
+    open_access(open_platform()).set_role(name, role_given(role), _who(actor))
     say(f"{name} is {role} from now on.")
 
 
 @users.command("deactivate")
 def deactivate(name: Name, actor: Actor = None) -> None:
     """Keep a user out, at once; what he did stays in the audit log."""
-    _access(open_platform()).set_active(name, False, _who(actor))
+    open_access(open_platform()).set_active(name, False, _who(actor))
     say(f"{name} is out, and cannot log in any more.")
 
 
 @users.command("activate")
 def activate(name: Name, actor: Actor = None) -> None:
     """Let a deactivated user log in again."""
-    _access(open_platform()).set_active(name, True, _who(actor))
+    open_access(open_platform()).set_active(name, True, _who(actor))
     say(f"{name} can log in again.")
 
 
@@ -93,14 +92,14 @@ def issue(
     """Make a token and print it, this once. With the first one, the API demands a token of everybody."""
     from matching_platform.access.users import role_given
 
-    token = _access(open_platform()).issue_token(name, role_given(role), _who(actor), days)
+    token = open_access(open_platform()).issue_token(name, role_given(role), _who(actor), days)
     say(token)
 
 
 @tokens.command("list")
 def list_tokens() -> None:
     """All tokens ever issued, without what makes them tokens."""
-    access = _access(open_platform())
+    access = open_access(open_platform())
     now = access.clock()
     table = Table("name", "role", "state", "issued (UTC)", "by", "ends", "last used")
     for one in access.tokens():
@@ -113,7 +112,7 @@ def list_tokens() -> None:
 @tokens.command("revoke")
 def revoke(name: TokenName, actor: Actor = None) -> None:
     """End a token; the next request with it is refused."""
-    _access(open_platform()).revoke_token(name, _who(actor))
+    open_access(open_platform()).revoke_token(name, _who(actor))
     say(f"The token {name} is revoked.")
 
 
@@ -124,22 +123,10 @@ def audit(
 ) -> None:
     """Who logged in, was refused, invited, decided or imported at the review desk; the last line last."""
     table = Table("", "UTC", "who", "what", "about", "from", box=None, padding=(0, 1, 0, 0))
-    for one in reversed(_access(open_platform()).audit(text, limit=lines)):
+    for one in reversed(open_access(open_platform()).audit(text, limit=lines)):
         who, where = one.actor or "unknown", one.address or "command line"
         _add(table, str(one.number), f"{one.at:%Y-%m-%d %H:%M:%S}", who, one.action, one.about, where)
     out.print(table)
-
-
-def _access(platform: "Platform") -> "Access":
-    from sqlalchemy.exc import DBAPIError
-
-    from matching_platform.access import Access
-
-    try:
-        return Access(platform.database, platform.settings.desk)
-    except DBAPIError as error:
-        told = f"the desk's database does not answer: {error.orig}; see MATCHING_PLATFORM_DESK__DATABASE"
-        raise UsageError(told) from error
 
 
 def _who(actor: str | None) -> str:

@@ -9,9 +9,21 @@ import polars as pl
 import typer
 from rich.table import Table
 
-from matching_platform.cli.shared import Actor, UsageError, err, money, open_platform, out, progress, say, tell_beyond
+from matching_platform.cli.shared import (
+    Actor,
+    UsageError,
+    err,
+    money,
+    open_access,
+    open_platform,
+    out,
+    progress,
+    say,
+    tell_beyond,
+)
 
 if TYPE_CHECKING:
+    from matching_platform.access import Access
     from matching_platform.intake.mapping import ColumnMapping
     from matching_platform.intake.taking import Intake, Preview
 
@@ -82,7 +94,7 @@ def import_files(
         _check_balances(left)
     if not yes:
         typer.confirm(f"Take {len(left)} {'file' if len(left) == 1 else 'files'}?", abort=True)
-    _take(intake, left, actor or whoami(), unbalanced)
+    _take(intake, left, actor or whoami(), unbalanced, open_access(platform))
 
 
 def _progress() -> AbstractContextManager[Callable[[str, float], None]]:
@@ -144,10 +156,13 @@ def _hint(problem: Exception) -> str:
     return f" ({', '.join(named)})" if named else ""
 
 
-def _take(intake: "Intake", previews: Sequence["Preview"], actor: str, unbalanced: bool) -> None:
+def _take(intake: "Intake", previews: Sequence["Preview"], actor: str, unbalanced: bool, access: "Access") -> None:
+    from matching_platform.desk.audit import note_imported
+
     with _progress() as tell:
         for number, preview in enumerate(previews, 1):
             taken = intake.take(preview, actor, unbalanced=unbalanced)
+            note_imported(access, preview, taken, actor)
             say(("ok  ", "green"), f"{taken.name}: {taken.new:,} of {taken.rows:,} {taken.table} are new.")
             tell("taking", number / len(previews))
 

@@ -16,6 +16,7 @@ from matching_platform.ledger.months import beyond, parse_month
 from matching_platform.ledger.reading import Ledger
 
 if TYPE_CHECKING:
+    from matching_platform.access import Access
     from matching_platform.environment import Platform, Settings
 
 # Ids, numbers and titles may hold anything: no text is read as markup here, and styles are given by `Text`.
@@ -40,6 +41,19 @@ def open_platform() -> "Platform":
     from matching_platform.environment import Platform, load
 
     return Platform(load())
+
+
+def open_access(platform: "Platform") -> "Access":
+    """Who may use the desk, and its audit log."""
+    from sqlalchemy.exc import DBAPIError
+
+    from matching_platform.access import Access
+
+    try:
+        return Access(platform.database, platform.settings.desk)
+    except DBAPIError as error:
+        told = f"the desk's database does not answer: {error.orig}; see MATCHING_PLATFORM_DESK__DATABASE"
+        raise UsageError(told) from error
 
 
 def month_given(text: str) -> str:

@@ -1,4 +1,4 @@
-"""What the desk adds to the audit log: who decided, who took a decision back and who imported a file, and from where.
+"""What the audit log says of reviewing: who decided, who took a decision back and who imported a file, and from where.
 
 What was decided and what a file held stands on the record of decisions and on that of imports.
 """
@@ -11,9 +11,9 @@ from typing import Final
 from sqlalchemy import Connection
 from starlette.requests import Request
 
-from matching_platform.access import log
+from matching_platform.access import Access, log
 from matching_platform.access.log import LONGEST
-from matching_platform.desk.security import address_of, guard_of, note
+from matching_platform.desk.security import address_of, guard_of
 from matching_platform.intake.taking import Preview, Taken
 from matching_platform.review.decider import Also
 from matching_platform.review.decisions import Decision
@@ -35,10 +35,10 @@ def undoing(request: Request) -> Also:
     return partial(_write, request, UNDONE)
 
 
-def note_imported(request: Request, looked: Preview, taken: Taken) -> None:
-    """A line for a file that the user of the request took; none where it was taken before."""
-    if looked.taken is None and taken.actor == request.state.user.name:
-        note(request, IMPORTED, f"{taken.name} {taken.sha256[:_DIGITS]}")
+def note_imported(access: Access, looked: Preview, taken: Taken, actor: str, address: str = "") -> None:
+    """A line for a file that `actor` took; none where it was taken before."""
+    if looked.taken is None and taken.actor == actor:
+        access.note(actor, IMPORTED, f"{taken.name} {taken.sha256[:_DIGITS]}", address)
 
 
 def _write(request: Request, action: str, connection: Connection, made: Sequence[Decision]) -> None:

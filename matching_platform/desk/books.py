@@ -12,7 +12,7 @@ from matching_platform.ledger.schema import PROPOSALS, RAW_TABLES, TABLES
 from matching_platform.matching.arrays import Flags
 from matching_platform.matching.matcher import RUNNERS_UP
 from matching_platform.review import proposed
-from matching_platform.review.books import PROPOSED, Books, frames
+from matching_platform.review.books import AUTO, PROPOSED, Books, frames
 from matching_platform.store.catalog import Current
 from matching_platform.store.unattended import Permission
 from matching_platform.store.versions import Version
@@ -109,9 +109,10 @@ def may_book(books: Books, permission: Permission, own: dict[str, float]) -> Fla
     """bool[T]: what was decided to be booked unattended, in advance, and by the record may still be."""
     proposals = books.proposals
     names = proposals.model.unique().to_list()
+    # Where nobody kept a model's own threshold, what it decided to book tells.
     least = {name: permission.auto_from(name, own.get(name, 0.0)) for name in names}
     needed = proposals.model.replace_strict(least, return_dtype=pl.Float64).to_numpy() if names else np.zeros(0)
-    return proposals.listed & proposals.advance & (proposals.decision == 0) & (proposals.confidence >= needed)
+    return proposals.listed & proposals.advance & (proposals.decision == AUTO) & (proposals.confidence >= needed)
 
 
 def _told(current: Current) -> tuple[str, dict[str, float]]:

@@ -31,13 +31,14 @@ from matching_platform.review.settings import DeskSettings
 
 API: Final = "/api/"
 FIELD: Final = "csrf_token"
+# Of a form: as many as the page of proposals alike may send.
+MOST_FIELDS: Final = 20_000
 HEADER: Final = "X-CSRF-Token"
 
 _STATIC: Final = "/static/"
 _PROBES: Final = frozenset({"/healthz", "/readyz", "/metrics"})
 _COOKIE: Final = "desk_session"
 _READS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
-_FIELDS: Final = 20_000
 # Left by proxies: who sends one of them does not ask from this machine itself.
 _FORWARDED: Final = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via")
 _POLICY: Final = (
@@ -132,7 +133,7 @@ class Guard:
             return
         given = request.headers.get(HEADER)
         if given is None:
-            given = (await request.form(max_fields=_FIELDS)).get(FIELD, "")  # type: ignore[assignment]
+            given = (await request.form(max_fields=MOST_FIELDS)).get(FIELD, "")  # type: ignore[assignment]
         if not (self.is_own(request) and hmac.compare_digest(str(given).encode(), wanted.encode())):
             raise ForbiddenError("this form is not of your login any more; open the page anew, and send it again")
 
@@ -254,12 +255,6 @@ admin: Final = _at_least(Role.ADMIN)
 def csrf_token(request: Request) -> str:
     """What a form of the page carries, in the field csrf_token or the header X-CSRF-Token; empty before login."""
     return str(getattr(request.state, "csrf", ""))
-
-
-def note(request: Request, action: str, about: str) -> None:
-    """Writes into the audit log what the user of the request has done, to what."""
-    user: User = request.state.user
-    guard_of(request).access.note(user.name, action, about, address_of(request))
 
 
 def guard_of(request: Request) -> Guard:

@@ -18,6 +18,7 @@ from matching_platform.matching.text import account_key, folded, name_key
 # `advance`: whether the model had not learned from the month.
 PROPOSED: Final = pl.Schema({**PROPOSALS, "model": pl.String(), "advance": pl.Boolean()})
 DECISIONS: Final = ("auto", "review", "none")
+AUTO: Final = DECISIONS.index("auto")
 _EPOCH: Final = date(1970, 1, 1)
 _RATES_KEPT: Final = 40  # of a pair of currencies; enough for a median that follows the market
 

@@ -209,13 +209,13 @@ class Draft:
 
     def _converted(self, parts: dict[int, int], currency: str) -> int | None:
         """What parts in several currencies come to in one; None where a rate is not known."""
-        rates = self._standing.books.rates
+        rates = self._standing.books.rates_to(currency)
         sums: Counter[str] = Counter()
         for invoice, amount in parts.items():
             sums[self._standing.books.invoice_currency[invoice]] += amount
-        if not {currency, *sums} <= rates.keys():
+        if not sums.keys() <= rates.keys():
             return None
-        return round(sum(amount * rates[name] for name, amount in sums.items()) / rates[currency])
+        return round(sum(amount * rates[name] for name, amount in sums.items()))
 
 
 def _repeated(history: Sequence[Decision], wanted: Wanted, actor: str) -> Decision | None:

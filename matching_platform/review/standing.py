@@ -14,13 +14,12 @@ from matching_platform.matching.arrays import Flags, Ints
 from matching_platform.matching.memory import MOST_SHORT
 from matching_platform.matching.sets import LARGEST_DISCOUNT, ROUNDING
 from matching_platform.review.bookings import Booking, net
-from matching_platform.review.books import DECISIONS, Books, Parts, keys_of
+from matching_platform.review.books import AUTO, DECISIONS, Books, Parts, keys_of
 from matching_platform.review.cases import Status
 from matching_platform.review.decisions import Action, Allocation, Decision, Proposed, in_force
 
 STATUSES: Final = (Status.WAITING, Status.LATER, Status.DECIDED, Status.BOOKED, Status.TAGGED)
 _AT: Final = {status: place for place, status in enumerate(STATUSES)}
-_AUTO: Final = DECISIONS.index("auto")
 _EPOCH: Final = date(1970, 1, 1)
 
 
@@ -34,8 +33,7 @@ class Other:
 
 @dataclass(frozen=True)
 class Proposal:
-    """What is proposed for a transfer now, amounts by row of the invoice; `share` is what the model gives the set among all
-    that it compared, None where nobody has kept it."""
+    """What `model` proposes for a transfer now, and by which `decision`; amounts by row of the invoice, none: nothing."""
 
     decision: str
     confidence: float
@@ -66,7 +64,7 @@ class Standing:
         unattended = self.booked.size > 0
         # A tag that repeats what was booked says nothing else.
         own = books.proposals.parts.signature()
-        automatic = (books.proposals.decision == _AUTO) & books.proposals.advance
+        automatic = (books.proposals.decision == AUTO) & books.proposals.advance
         tags = books.tags.signature()
         confirmed = books.tagged & np.where(unattended, tags == self.booked.signature(), automatic & (tags == own))
         self._base = _either(books.tagged, books.tags, held)

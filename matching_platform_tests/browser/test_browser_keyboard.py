@@ -1,5 +1,6 @@
 """A review with the keyboard alone, and what becomes of it."""
 
+import re
 from collections import Counter
 
 import polars as pl
@@ -15,6 +16,14 @@ from matching_platform_tests.desk.companies import MODEL, OPEN
 ROUND = ("a", "a", "change", "a", "n", "l", "a", "undo", "a", "n")
 MEANING = {"a": Action.ACCEPT, "n": Action.NOTHING, "l": Action.LATER}
 LONGEST = 40
+# Searches in the very moment in which the next page has taken this one's place.
+SEARCH_AT_ONCE = """
+(text) => document.addEventListener("htmx:afterSwap", () => queueMicrotask(() => {
+  const search = document.getElementById("text");
+  search.value = text;
+  search.dispatchEvent(new Event("input", { bubbles: true }));
+}), { once: true })
+"""
 
 
 def test_twenty_transfers_without_a_mouse(watched: Watched, desk: Desk) -> None:
@@ -47,6 +56,16 @@ def test_twenty_transfers_without_a_mouse(watched: Watched, desk: Desk) -> None:
     assert rows["number"].unique().sort().to_list() == [one.number for one in made]
     assert dict(rows.select("transfer_id", "action").rows()) == meant
     assert set(rows.filter(pl.col("action") != Action.WITHDRAW)["model"]) == {MODEL}
+
+
+def test_a_list_can_be_searched_as_soon_as_it_is_there(watched: Watched, desk: Desk) -> None:
+    page = watched.person(desk, "anna")
+    page.goto(f"/months/{OPEN}?show=booked")
+    wanted = desk.rows()[-1].transfer_id
+    page.evaluate(SEARCH_AT_ONCE, wanted)
+    page.get_by_role("navigation", name="Which transfers").get_by_role("link", name="Waiting").click()
+    expect(page.locator("[data-row]")).to_have_count(1)
+    expect(page.locator("[data-row]")).to_have_attribute("href", re.compile(wanted))
 
 
 def transfer_of(page: Page) -> str:

@@ -1,4 +1,5 @@
-"""A real Prometheus over a real service: every series that an alert or the dashboard reads is there, and no rule fails."""
+"""A real Prometheus over a real service and desk: every series that an alert or the dashboard reads is there, and no rule
+fails."""
 
 import json
 import subprocess
@@ -18,9 +19,11 @@ from matching_platform.delivery.serving.servers import BentoServers
 from matching_platform.predictions.settings import PredictionSettings, passed_on
 from matching_platform.store.unattended import Unattended
 from matching_platform.store.versions import Store
+from matching_platform_tests.browser import desks
 from matching_platform_tests.delivery.parts import VERSION, free_port
 from matching_platform_tests.deploy import prometheus
 from matching_platform_tests.deploy.prometheus import MONITORING, RULES
+from matching_platform_tests.desk.companies import MONTHS, bare_platform
 from matching_platform_tests.waiting import until
 
 # What Prometheus makes by itself, and what a cluster's kube-state-metrics tells.
@@ -47,29 +50,37 @@ def served(bento: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[st
         rollout.stop()
 
 
-def exported(url: str) -> set[str]:
-    """The names of all series, those of the front included."""
-    pages = [httpx.get(f"{url}{path}", trust_env=False, timeout=60).text for path in ("/metrics", "/front/metrics")]
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Where a desk answers that nobody has used yet."""
+    with desks.served(bare_platform(tmp_path_factory.mktemp("desk"), MONTHS)) as desk:
+        yield desk.url
+
+
+def exported(*urls: str) -> set[str]:
+    """The names of all series at some pages."""
+    pages = [httpx.get(url, trust_env=False, timeout=60).text for url in urls]
     families = [family for page in pages for family in text_string_to_metric_families(page)]
     # A counter nobody has counted yet has a family without samples.
     names = {f"{family.name}_total" for family in families if family.type == "counter"}
     return names | {sample.name for family in families for sample in family.samples}
 
 
-def test_every_series_that_is_read_is_there(served: str) -> None:
+def test_every_series_that_is_read_is_there(served: str, desk: str) -> None:
     read = prometheus.series() - prometheus.recorded() - ELSEWHERE
     assert len(read) > 20
-    until(lambda: read <= exported(served), lambda: read - exported(served))
+    pages = (f"{served}/metrics", f"{served}/front/metrics", f"{desk}/metrics")
+    until(lambda: read <= exported(*pages), lambda: read - exported(*pages))
 
 
 @pytest.fixture(scope="module")
-def watching(served: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
-    """Prometheus with our settings, but for the service's port and a hurry."""
+def watching(served: str, desk: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    """Prometheus with our settings, but for the ports and a hurry."""
     folder, port = tmp_path_factory.mktemp("prometheus"), free_port()
     settings = (MONITORING / "prometheus.yml").read_text(encoding="utf-8")
-    settings = settings.replace("localhost:3456", served.removeprefix("http://")).replace(
-        "localhost:9093", "127.0.0.1:9"
-    )
+    places = {"3456": served.removeprefix("http://"), "3457": desk.removeprefix("http://"), "9093": "127.0.0.1:9"}
+    for ours, theirs in places.items():
+        settings = settings.replace(f"localhost:{ours}", theirs)
     given = yaml.safe_load(settings)
     given["global"] |= {"scrape_interval": "1s", "evaluation_interval": "1s"}
     (folder / "prometheus.yml").write_text(yaml.safe_dump(given))
@@ -104,7 +115,7 @@ def test_its_targets_are_up(watching: httpx.Client) -> None:
         found = data(watching, "/targets")["activeTargets"]
         return {target["labels"]["job"]: target["health"] for target in found}
 
-    wanted = {"matching-service": "up", "matching-front": "up"}
+    wanted = {"matching-service": "up", "matching-front": "up", "matching-desk": "up"}
     until(lambda: states() == wanted, states)
 
 

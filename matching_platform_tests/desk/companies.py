@@ -17,6 +17,7 @@ MONTHS = ("2024-01", "2024-02", "2024-03")
 OPEN = MONTHS[-1]
 MODEL = "0123456789abcdef"
 BOOKED_FROM = 0.95
+NOBODY = 9  # a port at which nothing listens
 _NOTHING = "none of the {} candidates fits well enough"
 
 
@@ -45,8 +46,8 @@ def desk_company(
 
 
 def bare_platform(folder: Path, months: Sequence[str], **given: Any) -> Platform:
-    """A platform in `folder` without any data."""
-    local = {"warehouse": folder / "warehouse.duckdb", "store": str(folder / "store")}
+    """A platform in `folder` without any data, nor a service that matches."""
+    local = {"warehouse": folder / "warehouse.duckdb", "store": str(folder / "store"), "port": NOBODY}
     calendar = {"first_month": months[0], "last_month": months[-1]}
     return Platform(Settings(**{**DEFAULTS["local"], **local, **calendar, **given}))
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from matching_platform.access import Access, Role, User, passwords
 from matching_platform.access.settings import ProxySettings
-from matching_platform.desk.security import admin, booker, csrf_token, local_path, note, protect, reader
+from matching_platform.desk.security import address_of, admin, booker, csrf_token, local_path, protect, reader
 from matching_platform.review.settings import DeskSettings
 from matching_platform_tests.access.people import HOME, PASSWORD, QUICK, add, lines, opened
 from matching_platform_tests.desk.asking import asking
@@ -66,7 +66,7 @@ def app_of(access: Access, settings: DeskSettings) -> FastAPI:
 
     @app.post("/form")
     def form(request: Request, user: Annotated[User, Depends(booker)], field: Annotated[str, Form()]) -> str:
-        note(request, "sent", field)
+        access.note(user.name, "sent", field, address_of(request))
         return f"{user.name}: {field}"
 
     @app.get("/static/x.css")

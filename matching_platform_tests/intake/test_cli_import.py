@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from matching_platform import cli
+from matching_platform.access import Access
 from matching_platform.environment import Platform, load
 
 Command = Callable[..., tuple[int, str, str]]
@@ -48,6 +49,13 @@ def months() -> dict[str, dict[str, str]]:
     return Platform(load()).warehouse.months()
 
 
+def audited() -> list[tuple[str, str, str, str]]:
+    """The audit log: who, what, which file, from where."""
+    platform = Platform(load())
+    entries = Access(platform.database, platform.settings.desk).audit()
+    return [(one.actor, one.action, one.about.split()[0], one.address) for one in entries]
+
+
 def test_a_file_is_shown_and_taken(command: Command, tmp_path: Path) -> None:
     (tmp_path / "bank.csv").write_text(BANK)
     code, said, _ = command("bank.csv", "--dry-run")
@@ -61,10 +69,12 @@ def test_a_file_is_shown_and_taken(command: Command, tmp_path: Path) -> None:
     code, said, _ = command("bank.csv", "--yes", "--actor", "Ada")
     assert (code, "bank.csv: 2 of 2 transfers are new." in said) == (0, True)
     assert list(months()["transfers"]) == ["2024-02"]
+    assert audited() == [("Ada", "imported", "bank.csv", "")]
     code, said, _ = command("bank.csv", "--yes")
     assert code == 0
     assert "by Ada as 'bank.csv'" in said
     assert "There is nothing to take." in said
+    assert len(audited()) == 1
 
 
 @pytest.mark.parametrize(("answer", "code"), [("y\n", 0), ("n\n", 1), ("", 1)])

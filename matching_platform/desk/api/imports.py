@@ -9,6 +9,7 @@ from matching_platform.desk.api.access import BOOKER, READER, Booker
 from matching_platform.desk.api.errors import responses
 from matching_platform.desk.api.shapes import TEXT, Imports, Look
 from matching_platform.desk.audit import note_imported
+from matching_platform.desk.security import address_of, guard_of
 from matching_platform.intake.incoming import IntakeError
 from matching_platform.intake.taking import LARGEST, Intake, Preview
 from matching_platform.ledger.months import beyond
@@ -64,7 +65,7 @@ async def look_or_take(
         return Look.of(preview, unseen, preview.taken)
     _check_mapping(preview)
     taken = await run_in_threadpool(files.take, preview, booker.name, unbalanced=unbalanced)
-    await run_in_threadpool(note_imported, request, preview, taken)
+    await run_in_threadpool(note_imported, guard_of(request).access, preview, taken, booker.name, address_of(request))
     return Look.of(preview, unseen, taken)
 
 

@@ -15,7 +15,7 @@ from starlette.responses import RedirectResponse
 
 from matching_platform.access import User
 from matching_platform.desk.review import Review
-from matching_platform.desk.security import booker, reader
+from matching_platform.desk.security import MOST_FIELDS, booker, reader
 from matching_platform.review.cases import Case, Filter, OpenInvoice, Row, Status
 from matching_platform.review.decisions import Allocation, Decision, Wanted
 
@@ -29,8 +29,6 @@ SHOWN: Final[dict[Show, frozenset[Status]]] = {
     "all": frozenset(Status),
 }
 _LONGEST: Final = 200
-# As many as the page of proposals alike may send.
-_FIELDS: Final = 20_000
 _NUMBER: Final = re.compile(r"-?[0-9]{1,19}")
 # int64's, so that a database takes it.
 _LARGEST: Final = 2**63 - 1
@@ -79,7 +77,7 @@ def listing(show: Show = "waiting", text: Text = "") -> Listing:
 
 async def sent(request: Request) -> FormData:
     """The form of the request, bounded."""
-    return await request.form(max_fields=_FIELDS)
+    return await request.form(max_fields=MOST_FIELDS)
 
 
 async def closing(request: Request) -> AsyncIterator[None]:

@@ -20,6 +20,7 @@ from matching_platform.desk.held import Held, Look
 from matching_platform.desk.i18n import mark
 from matching_platform.desk.pages.common import Booker, Reader, Sent, closing, see, text_of
 from matching_platform.desk.rendering import render
+from matching_platform.desk.security import address_of, guard_of
 from matching_platform.intake.incoming import IntakeError
 from matching_platform.intake.mapping import ColumnMapping
 from matching_platform.intake.synonyms import SIGNED, SYNONYMS
@@ -160,7 +161,7 @@ def take(request: Request, user: Booker, intake: Intaking, held: Holding, form: 
     except IntakeError as error:
         held.put(user.name, Look(found.name, found.key, None, error))
         return _page(request, user.name, intake, held, 409)
-    note_imported(request, found.preview, taken)
+    note_imported(guard_of(request).access, found.preview, taken, user.name, address_of(request))
     held.drop(user.name, found.key)
     return see(f"/imports?taken={taken.number}")
 
