@@ -2,14 +2,32 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import DDL, Connection, Engine, Table, create_engine, event, make_url, text
+from sqlalchemy import (
+    DDL,
+    Connection,
+    DateTime,
+    Dialect,
+    Engine,
+    MetaData,
+    Table,
+    create_engine,
+    event,
+    inspect,
+    make_url,
+    text,
+)
+from sqlalchemy.exc import ArgumentError
+from sqlalchemy.types import TypeDecorator
 
 # What serializes writers on PostgreSQL; any number that nobody else locks.
 _LOCK: Final = 4_137_201
 _WAIT_SECONDS: Final = 30
+_ADDRESSES: Final = "sqlite:///PATH or postgresql://USER@HOST/NAME"
+_POSTGRESQL_DRIVER: Final = "postgresql+psycopg2"
 _REFUSED: Final = "rows of %(table)s are never changed or deleted"
 _SQLITE: Final = """
 CREATE TRIGGER %(table)s_no_{verb} BEFORE {verb} ON %(table)s {when}
@@ -22,17 +40,51 @@ $$ BEGIN RAISE EXCEPTION '{refused}'; END $$;
 CREATE TRIGGER %(table)s_stay BEFORE UPDATE OR DELETE OR TRUNCATE ON %(table)s EXECUTE FUNCTION %(table)s_stay()"""
 
 
+class Moment(TypeDecorator[datetime]):
+    """A time in UTC."""
+
+    impl = DateTime
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
+        return value and value.astimezone(UTC).replace(tzinfo=None)
+
+    def process_result_value(self, value: Any | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
+        return value and value.replace(tzinfo=UTC)
+
+
+class DatabaseError(ValueError):
+    """What is named is no database that can be used; the message says what can, and holds no password."""
+
+
 def connect(url: str) -> Engine:
-    """An engine for `url`, such as sqlite:///desk.sqlite or postgresql+psycopg2://…; the file of SQLite is made."""
-    made = make_url(url)
+    """An engine for `url`, sqlite:///PATH or postgresql://USER@HOST/NAME; SQLite's file is made, in a folder that is there.
+
+    DatabaseError where it is something else.
+    """
+    try:
+        made = make_url(url)
+    except ArgumentError as error:
+        raise DatabaseError(f"the address of a database is {_ADDRESSES}") from error
+    if made.get_backend_name() == "postgresql":
+        return create_engine(made.set(drivername=_POSTGRESQL_DRIVER), pool_pre_ping=True)
     if made.get_backend_name() != "sqlite":
-        return create_engine(made, pool_pre_ping=True)
-    if made.database and made.database != ":memory:":
-        Path(made.database).parent.mkdir(parents=True, exist_ok=True)
+        raise DatabaseError(f"{made.get_backend_name()} is not read here; the address of a database is {_ADDRESSES}")
+    if made.database and not (folder := Path(made.database).parent).is_dir():
+        raise DatabaseError(f"{folder}, where {Path(made.database).name} would lie, is not there; make that folder")
     engine = create_engine(made, connect_args={"timeout": _WAIT_SECONDS})
     event.listen(engine, "connect", _prepare)
     event.listen(engine, "begin", _begin)
     return engine
+
+
+@contextmanager
+def reading(engine: Engine) -> Iterator[Connection]:
+    """A transaction all of whose reads are of one moment."""
+    # Not for writers: what they see must be no older than their lock.
+    moment = {"isolation_level": "REPEATABLE READ"} if engine.dialect.name == "postgresql" else {}
+    with engine.connect().execution_options(**moment) as connection, connection.begin():
+        yield connection
 
 
 @contextmanager
@@ -42,6 +94,13 @@ def writing(engine: Engine) -> Iterator[Connection]:
         if engine.dialect.name == "postgresql":
             connection.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
         yield connection
+
+
+def create(engine: Engine, metadata: MetaData) -> None:
+    """Makes the tables that are missing."""
+    if not metadata.tables.keys() <= set(inspect(engine).get_table_names()):
+        with writing(engine) as connection:
+            metadata.create_all(connection)
 
 
 def append_only(table: Table) -> Table:

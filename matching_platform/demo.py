@@ -21,7 +21,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 
 from matching_platform.access import Access, Role
-from matching_platform.access.listening import link_of
+from matching_platform.access.listening import base_url, link_of
 from matching_platform.defs import gate, local
 from matching_platform.defs.common import MONTHS, NONE, PLATFORM, SOURCE
 from matching_platform.defs.decisions import DECISIONS, decided, decided_on
@@ -311,7 +311,7 @@ def _open_desk(platform: Platform, console: Console) -> None:
     except server.DeskError as error:
         console.print(f"[yellow]The desk is not open[/]: {error}", highlight=False)
         return
-    console.print(f"The review desk: [bold]{server.address(platform)}[/]", highlight=False)
+    console.print(f"The review desk: [bold]{base_url(platform.settings.desk)}[/]", highlight=False)
     access = Access(platform.database, platform.settings.desk)
     if any(user.has_password for user in access.users()):
         return

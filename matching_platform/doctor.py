@@ -10,7 +10,7 @@ from packaging.requirements import Requirement
 
 from matching_platform.delivery.images.image import ImageError
 from matching_platform.delivery.serving.place import RolloutError
-from matching_platform.environment import PREFIX, PRODUCTION, NotConfiguredError, Platform
+from matching_platform.environment import DATABASE, PREFIX, PRODUCTION, NotConfiguredError, Platform
 from matching_platform.environment import credentials as find_credentials
 from matching_platform.ledger.schema import RAW_TABLES, TABLES
 from matching_platform.matching.matcher import Matcher, ModelError
@@ -250,10 +250,36 @@ def service(platform: Platform) -> Iterator[Finding]:
         yield Finding("service", told, "run `matching-platform serve`, or materialize deployment")
 
 
-_LAPTOP: Final = (versions, duckdb, store, registry, unattended, images, service)
+def desk(platform: Platform) -> Iterator[Finding]:
+    """Whether the desk's database answers, and who may log in."""
+    from sqlalchemy.exc import DBAPIError
+
+    from matching_platform.access import Access
+    from matching_platform.access.listening import base_url
+    from matching_platform.database import DatabaseError
+
+    given, advice = platform.settings.desk, f"see {PREFIX}DESK__DATABASE"
+    if given.database is None and not (platform.home / DATABASE).exists():
+        yield Finding("desk", "has no database yet, which is right before it is used for the first time")
+        return
+    try:
+        users = Access(platform.database, given).users()
+    except (DatabaseError, DBAPIError) as error:
+        yield Finding("desk", f"its database cannot be used: {getattr(error, 'orig', error)}", advice)
+        return
+    active = sum(one.active for one in users)
+    if given.proxy is not None:
+        yield Finding("desk", f"people log in at the proxy, and reach it at {base_url(given)}")
+    elif active:
+        yield Finding("desk", f"{active} {'person' if active == 1 else 'people'} may use it, at {base_url(given)}")
+    else:
+        yield Finding("desk", "nobody was invited yet; `matching-platform users invite NAME --role admin` does that")
+
+
+_LAPTOP: Final = (versions, duckdb, store, registry, unattended, images, service, desk)
 _CLOUD: Final = (
     *(versions, credentials, datasets, raw_tables, reading, writing, joining, store, registry, unattended, pubsub),
-    *(images, service),
+    *(images, service, desk),
 )
 
 

@@ -12,6 +12,7 @@ import polars as pl
 from pydantic import AfterValidator, ByteSize, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from matching_platform.access.settings import DeskSettings
 from matching_platform.delivery.acceptance.limits import Limits
 from matching_platform.delivery.images.image import Builder
 from matching_platform.delivery.serving.containers import ContainerServers, Mount
@@ -36,7 +37,6 @@ from matching_platform.monitoring.notify import (
 )
 from matching_platform.predictions.settings import FOLDER as PREDICTIONS
 from matching_platform.predictions.settings import PredictionSettings, passed_on
-from matching_platform.review.settings import DeskSettings
 from matching_platform.store.catalog import Catalog
 from matching_platform.store.files import Files
 from matching_platform.store.record import FOLDER as RECORDS
@@ -58,6 +58,7 @@ PREFIX: Final = "MATCHING_PLATFORM_"
 # The places where models serve: to be examined, and for those who ask.
 STAGING: Final = "staging"
 PRODUCTION: Final = "production"
+DATABASE: Final = "desk.sqlite"  # of the desk, beside the warehouse, where no other is named
 
 Month = Annotated[str, AfterValidator(parse_month)]
 
@@ -300,7 +301,10 @@ class Platform:
         # Imported here: what serves models does not pay for it.
         from matching_platform.database import connect
 
-        return connect(self.settings.desk.database or f"sqlite:///{self.home / 'desk.sqlite'}")
+        if self.settings.desk.database:
+            return connect(self.settings.desk.database)
+        self.home.mkdir(parents=True, exist_ok=True)
+        return connect(f"sqlite:///{self.home / DATABASE}")
 
     @cached_property
     def builder(self) -> Builder | None:

@@ -10,6 +10,7 @@ from google.cloud import bigquery
 from google.pubsub_v1 import PublisherClient, SubscriberClient
 
 from matching_platform import cli
+from matching_platform.access import Access, Role
 from matching_platform.environment import Platform, load
 from matching_platform.sample import company
 from matching_platform.store.versions import Version
@@ -57,6 +58,17 @@ def test_a_laptop_that_is_well(doctor: Doctor, folder: Path, tmp_path: Path, mon
     assert (code, said.count("no  ")) == (0, 0)
     assert "raw_transfers: 2 months, 2024-01 to 2024-02" in said
     assert "look 2" in said
+    assert "desk: has no database yet" in said
+    access = Access(Platform(load()).database, load().desk)
+    assert "desk: nobody was invited yet" in doctor()[1]
+    access.invite("anna", Role.ADMIN, "test")
+    assert "desk: 1 person may use it, at http://127.0.0.1:3457" in doctor()[1]
+    (tmp_path / "page.html").write_text("no database " * 1000)
+    monkeypatch.setenv("MATCHING_PLATFORM_DESK__DATABASE", f"sqlite:///{tmp_path}/page.html")
+    code, said = doctor()
+    assert code == 1
+    assert "desk: its database cannot be used: file is not a database" in said
+    assert "→ see MATCHING_PLATFORM_DESK__DATABASE" in said
 
 
 def test_what_serves_and_where_images_lie_is_looked_at(

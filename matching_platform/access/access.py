@@ -2,17 +2,18 @@
 
 import hmac
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from sqlalchemy import Connection, Engine, Row, delete, exists, insert, select, update
 
 from matching_platform.access import attempts, log, passwords
 from matching_platform.access.keys import TOKEN_PREFIX, digest, new_key
 from matching_platform.access.log import Entry, Event
-from matching_platform.access.tables import INVITATIONS, SECRETS, SESSIONS, TOKENS, USERS, create
+from matching_platform.access.settings import DeskSettings
+from matching_platform.access.tables import INVITATIONS, METADATA, SECRETS, SESSIONS, TOKENS, USERS
 from matching_platform.access.users import (
     AccessError,
     Account,
@@ -24,7 +25,7 @@ from matching_platform.access.users import (
     folded,
     name_given,
 )
-from matching_platform.database import writing
+from matching_platform.database import create, writing
 
 INVITATION: Final = timedelta(hours=24)
 # When a session or token was last seen is written at most that often, and not at every request.
@@ -32,22 +33,6 @@ _SEEN_EVERY: Final = timedelta(minutes=1)
 _SEEN_SHARE: Final = 20
 _MOST_DAYS: Final = 3660
 _FORM_KEY: Final = "forms"
-
-
-class Limits(Protocol):
-    """After how long a session ends: at the latest, and without a request."""
-
-    @property
-    def session_hours(self) -> float: ...
-
-    @property
-    def idle_minutes(self) -> float: ...
-
-
-@dataclass(frozen=True)
-class _Usual:
-    session_hours: float = 12
-    idle_minutes: float = 60
 
 
 def utc_now() -> datetime:
@@ -62,11 +47,11 @@ class Access:
     """
 
     engine: Engine
-    limits: Limits = _Usual()
+    settings: DeskSettings = field(default_factory=DeskSettings)
     clock: Callable[[], datetime] = utc_now
 
     def __post_init__(self) -> None:
-        create(self.engine)
+        create(self.engine, METADATA)
 
     # Users
 
@@ -261,7 +246,7 @@ class Access:
         now, hashed = self.clock(), digest(text)
         with self.engine.connect() as connection:
             row = connection.execute(select(TOKENS).where(TOKENS.c.digest == hashed)).first()
-        if row is None or not hmac.compare_digest(row.digest, hashed):
+        if row is None:
             return None
         name = f"token:{row.name}"
         if not _token(row).active(now):
@@ -307,7 +292,7 @@ class Access:
 
     @property
     def _idle(self) -> timedelta:
-        return timedelta(minutes=self.limits.idle_minutes)
+        return timedelta(minutes=self.settings.idle_minutes)
 
     @cached_property
     def _form_key(self) -> bytes:
@@ -320,7 +305,7 @@ class Access:
         return kept.encode()
 
     def _is_over(self, started: datetime, seen: datetime, now: datetime) -> bool:
-        return now - started >= timedelta(hours=self.limits.session_hours) or now - seen >= self._idle
+        return now - started >= timedelta(hours=self.settings.session_hours) or now - seen >= self._idle
 
     def _row(self, connection: Connection, name: str) -> Row[Any] | None:
         return connection.execute(select(USERS).where(USERS.c.name == name)).first()
@@ -362,7 +347,7 @@ class Access:
 
     def _begin_session(self, connection: Connection, name: str) -> str:
         key, now = new_key(), self.clock()
-        oldest = now - timedelta(hours=self.limits.session_hours)
+        oldest = now - timedelta(hours=self.settings.session_hours)
         connection.execute(
             delete(SESSIONS).where((SESSIONS.c.started <= oldest) | (SESSIONS.c.seen <= now - self._idle))
         )

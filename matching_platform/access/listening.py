@@ -1,31 +1,17 @@
 """Where the desk may listen, and whether its API answers without a token."""
 
 from ipaddress import ip_address
-from typing import Final, Protocol
+from typing import Final
 from urllib.parse import urlsplit
 
 from matching_platform.access.access import Access
-from matching_platform.access.settings import ProxySettings
+from matching_platform.access.settings import DeskSettings
 from matching_platform.access.users import AccessError
 
 LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
+# Where the machine itself reaches what listens on all its addresses.
+_NEAREST: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 _SETTING: Final = "MATCHING_PLATFORM_DESK__"
-
-
-class Listening(Protocol):
-    """What of the desk's settings says where it is reached."""
-
-    @property
-    def host(self) -> str: ...
-
-    @property
-    def port(self) -> int: ...
-
-    @property
-    def url(self) -> str | None: ...
-
-    @property
-    def proxy(self) -> ProxySettings | None: ...
 
 
 def is_loopback(host: str) -> bool:
@@ -50,19 +36,28 @@ def host_of(url: str) -> str:
     return host
 
 
-def is_local(settings: Listening) -> bool:
+def is_local(settings: DeskSettings) -> bool:
     """Whether the desk can be reached from its own machine alone, as far as its settings say."""
     reached = host_of(settings.url) if settings.url else settings.host
     return is_loopback(settings.host) and is_loopback(reached) and settings.proxy is None
 
 
-def link_of(settings: Listening, key: str) -> str:
+def base_url(settings: DeskSettings) -> str:
+    """Where people reach the desk, without a slash at the end."""
+    return (settings.url or _url(settings.host, settings.port)).rstrip("/")
+
+
+def local_url(settings: DeskSettings) -> str:
+    """Where its own machine reaches the desk, past any proxy."""
+    return _url(_NEAREST.get(settings.host, settings.host), settings.port)
+
+
+def link_of(settings: DeskSettings, key: str) -> str:
     """The link of an invitation, as its user opens it."""
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    return f"{(settings.url or f'http://{host}:{settings.port}').rstrip('/')}/welcome?key={key}"
+    return f"{base_url(settings)}/welcome?key={key}"
 
 
-def may_listen(access: Access, settings: Listening) -> None:
+def may_listen(access: Access, settings: DeskSettings) -> None:
     """AccessError where the desk would listen to others before it is closed to strangers.
 
     Elsewhere than on the loopback it needs a url, encrypted unless a proxy logs people in, and a token for the API.
@@ -83,3 +78,7 @@ def may_listen(access: Access, settings: Listening) -> None:
             f"the desk does not listen{where} yet. It needs {'; and '.join(missing)}. "
             f"Without {_SETTING}HOST and {_SETTING}URL it listens on the loopback alone"
         )
+
+
+def _url(host: str, port: int) -> str:
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"

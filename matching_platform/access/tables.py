@@ -1,39 +1,10 @@
 """The tables of access. Keys, tokens and links are kept as hashes alone; the audit log only grows."""
 
-from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
-from sqlalchemy import (
-    Boolean,
-    Column,
-    DateTime,
-    Dialect,
-    Engine,
-    ForeignKey,
-    Index,
-    Integer,
-    MetaData,
-    String,
-    Table,
-    inspect,
-)
-from sqlalchemy.types import TypeDecorator
+from sqlalchemy import Boolean, Column, ForeignKey, Index, Integer, MetaData, String, Table
 
-from matching_platform.database import append_only, writing
-
-
-class Moment(TypeDecorator[datetime]):
-    """A time in UTC."""
-
-    impl = DateTime
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
-        return value and value.astimezone(UTC).replace(tzinfo=None)
-
-    def process_result_value(self, value: Any | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
-        return value and value.replace(tzinfo=UTC)
-
+from matching_platform.database import Moment, append_only
 
 METADATA: Final = MetaData()
 
@@ -97,10 +68,3 @@ AUDIT: Final = append_only(
         sqlite_autoincrement=True,
     )
 )
-
-
-def create(engine: Engine) -> None:
-    """Makes the tables that are missing."""
-    if not METADATA.tables.keys() <= set(inspect(engine).get_table_names()):
-        with writing(engine) as connection:
-            METADATA.create_all(connection)

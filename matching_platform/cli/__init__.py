@@ -41,9 +41,12 @@ def main() -> None:
         sys.exit(1)
     except typer.TyperException as error:
         # Without a command, help was shown, and there is nothing more to say.
-        _fail(error.format_message())
+        told, context = error.format_message(), getattr(error, "ctx", None)
+        _fail(f"{told} `{context.command_path} --help` tells what there is." if told and context else told)
     except _expected() as error:
         _fail(str(error))
+    except _of_database() as error:
+        _fail(f"the desk's database: {getattr(error, 'orig', error)}; see MATCHING_PLATFORM_DESK__DATABASE")
     else:
         sys.exit(code if isinstance(code, int) else 0)
 
@@ -52,6 +55,15 @@ def _fail(told: str) -> NoReturn:
     if told:
         err.print(f"error: {' '.join(told.split())}", soft_wrap=True, style="red")
     sys.exit(2)
+
+
+def _of_database() -> tuple[type[Exception], ...]:
+    """What is wrong with the desk's database; looked up only when something was raised."""
+    from sqlalchemy.exc import DBAPIError
+
+    from matching_platform.database import DatabaseError
+
+    return (DatabaseError, DBAPIError)
 
 
 def _expected() -> tuple[type[Exception], ...]:

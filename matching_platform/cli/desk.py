@@ -9,9 +9,10 @@ commands = typer.Typer()
 
 @commands.command()
 def desk() -> None:
-    """Serve the review desk until it is stopped: pages for the people who book, and the API beside them."""
+    """Serve the review desk until it is stopped: pages for the people who book, and the API beside them.
+
+    Where it listens is said by MATCHING_PLATFORM_DESK__HOST and MATCHING_PLATFORM_DESK__PORT.
+    """
     from matching_platform.desk import server
 
-    platform = open_platform()
-    say(f"The review desk is at {server.address(platform)}; Ctrl-C ends it.")
-    server.run(platform)
+    server.run(open_platform(), say)

@@ -58,7 +58,9 @@ def import_files(
     table: Annotated[
         str | None, typer.Option(metavar="transfers|invoices", help="What a CSV or Excel file holds")
     ] = None,
-    dates: Annotated[str | None, typer.Option(metavar="DMY|MDY", help="How 03/04/2024 is to be read")] = None,
+    dates: Annotated[
+        str | None, typer.Option(metavar="DMY|MDY|YMD", help="How 03/04/2024 or 24-01-15 is to be read")
+    ] = None,
     decimal: Annotated[str | None, typer.Option(metavar=",|.", help="How 1,234 is to be read")] = None,
     unbalanced: Annotated[
         bool, typer.Option("--unbalanced", help="Take statements although they do not add up to their own balances")
@@ -105,7 +107,11 @@ def _progress() -> AbstractContextManager[Callable[[str, float], None]]:
 def _check(told: dict[str, Any], table: str | None) -> None:
     from matching_platform.intake.synonyms import SIGNED, SYNONYMS
 
-    choices = {"dates": ("DMY", "MDY"), "decimal": (",", "."), "direction": ("sale", "purchase", "in", "out", SIGNED)}
+    choices = {
+        "dates": ("DMY", "MDY", "YMD"),
+        "decimal": (",", "."),
+        "direction": ("sale", "purchase", "in", "out", SIGNED),
+    }
     for name, value in {**told, "table": table}.items():
         allowed = choices.get(name, tuple(SYNONYMS) if name == "table" else ())
         if allowed and value is not None and value not in allowed:
@@ -157,7 +163,7 @@ def _hint(problem: Exception) -> str:
 
 
 def _take(intake: "Intake", previews: Sequence["Preview"], actor: str, unbalanced: bool, access: "Access") -> None:
-    from matching_platform.desk.audit import note_imported
+    from matching_platform.intake.audit import note_imported
 
     with _progress() as tell:
         for number, preview in enumerate(previews, 1):

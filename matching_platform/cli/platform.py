@@ -86,7 +86,10 @@ def stop() -> None:
     from matching_platform.environment import PRODUCTION, STAGING
 
     platform = open_platform()
-    server.stop(platform)
-    for place in (PRODUCTION, STAGING):
-        platform.here(place).stop()
-    say("Service and desk are stopped; `matching-platform serve` and `matching-platform desk` start them again.")
+    stopped = {"desk": server.stop(platform)}
+    stopped |= {f"service of {place}": platform.here(place).stop() for place in (PRODUCTION, STAGING)}
+    ended = [name for name, ran in stopped.items() if ran]
+    if ended:
+        say(f"Stopped: {', '.join(ended)}. `matching-platform serve` and `matching-platform desk` start them again.")
+    else:
+        say("Nothing runs here in the background; what runs in a terminal ends there, with Ctrl-C.")

@@ -45,15 +45,9 @@ def open_platform() -> "Platform":
 
 def open_access(platform: "Platform") -> "Access":
     """Who may use the desk, and its audit log."""
-    from sqlalchemy.exc import DBAPIError
-
     from matching_platform.access import Access
 
-    try:
-        return Access(platform.database, platform.settings.desk)
-    except DBAPIError as error:
-        told = f"the desk's database does not answer: {error.orig}; see MATCHING_PLATFORM_DESK__DATABASE"
-        raise UsageError(told) from error
+    return Access(platform.database, platform.settings.desk)
 
 
 def month_given(text: str) -> str:

@@ -1,6 +1,6 @@
-"""What the audit log says of reviewing: who decided, who took a decision back and who imported a file, and from where.
+"""What the audit log says of reviewing: who decided and who took a decision back, and from where.
 
-What was decided and what a file held stands on the record of decisions and on that of imports.
+What was decided stands on the record of decisions.
 """
 
 from collections.abc import Sequence
@@ -11,18 +11,14 @@ from typing import Final
 from sqlalchemy import Connection
 from starlette.requests import Request
 
-from matching_platform.access import Access, log
+from matching_platform.access import log
 from matching_platform.access.log import LONGEST
 from matching_platform.desk.security import address_of, guard_of
-from matching_platform.intake.taking import Preview, Taken
 from matching_platform.review.decider import Also
 from matching_platform.review.decisions import Decision
 
 DECIDED: Final = "decided"
 UNDONE: Final = "undone"
-IMPORTED: Final = "imported"
-
-_DIGITS: Final = 12  # of a file's hash
 
 
 def deciding(request: Request) -> Also:
@@ -33,12 +29,6 @@ def deciding(request: Request) -> Also:
 def undoing(request: Request) -> Also:
     """Writes a line for decisions taken back at once, with what takes them back."""
     return partial(_write, request, UNDONE)
-
-
-def note_imported(access: Access, looked: Preview, taken: Taken, actor: str, address: str = "") -> None:
-    """A line for a file that `actor` took; none where it was taken before."""
-    if looked.taken is None and taken.actor == actor:
-        access.note(actor, IMPORTED, f"{taken.name} {taken.sha256[:_DIGITS]}", address)
 
 
 def _write(request: Request, action: str, connection: Connection, made: Sequence[Decision]) -> None:

@@ -19,9 +19,9 @@ from matching_platform.store.versions import Version
 
 
 @dataclass(frozen=True)
-class Proposed:
-    """A month's proposals (schema PROPOSED), their runners-up (schema RUNNERS_UP), and from which confidence each model
-    books as it was trained."""
+class _Month:
+    """What is proposed of a month (schema PROPOSED), the runners-up (schema RUNNERS_UP), and from which confidence each
+    model books as it was trained."""
 
     rows: pl.DataFrame
     others: pl.DataFrame
@@ -38,7 +38,7 @@ class Shelf:
     since: dict[str, datetime] = field(default_factory=dict)
     is_shown: bool = True
     _tables: dict[str, dict[str, pl.DataFrame]] = field(default_factory=dict)
-    _proposed: dict[str, Proposed] = field(default_factory=dict)
+    _proposed: dict[str, _Month] = field(default_factory=dict)
 
     def look(self) -> bool:
         """Whether any version changed since what is shown; what did is read."""
@@ -85,14 +85,14 @@ class Shelf:
     def _table(self, name: str) -> pl.DataFrame:
         return frames([*self._tables[name].values()], TABLES[name].schema)
 
-    def _read_proposed(self, month: str, current: Current) -> Proposed:
+    def _read_proposed(self, month: str, current: Current) -> _Month:
         """Of a month that the model has learned from, only what was kept of earlier proposals was made in advance."""
         store = self.platform.store
         rows = proposed.minor(store.read_frame(current.version)).select(list(PROPOSALS))
         model, own = _told(current)
         others = proposed.others(store, current)
         if proposed.in_advance(current, month):
-            return Proposed(rows.with_columns(model=pl.lit(model), advance=pl.lit(value=True)), others, own)
+            return _Month(rows.with_columns(model=pl.lit(model), advance=pl.lit(value=True)), others, own)
         earlier = proposed.made_in_advance(self.platform.catalog, month)
         kept = pl.DataFrame(schema={"transfer_id": pl.String})
         first = model
@@ -102,7 +102,7 @@ class Shelf:
             own = own | more
         advance = pl.col("transfer_id").is_in(kept["transfer_id"].implode())
         by = pl.when(advance).then(pl.lit(first)).otherwise(pl.lit(model))
-        return Proposed(rows.with_columns(model=by, advance=advance), others, own)
+        return _Month(rows.with_columns(model=by, advance=advance), others, own)
 
 
 def may_book(books: Books, permission: Permission, own: dict[str, float]) -> Flags:

@@ -89,13 +89,26 @@ def convert(parts: Sequence[Line | Settles], case: Case) -> Converted:
 
 
 def _line(invoice: OpenInvoice, typed: str, seen: int | None, locale: Locale) -> Line:
-    if not typed:
-        return Line(invoice, typed, invoice.open if seen is None else seen)
+    shown = invoice.open if seen is None else seen
     try:
-        settled = amount(typed, locale)
+        settled = amount(typed, locale) if typed else shown
     except AmountError as error:
         return Line(invoice, typed, 0, str(error))
-    return Line(invoice, typed, settled, "" if settled else mark("Nothing of the invoice would be settled; untick it."))
+    problem = _impossible(invoice, settled, max(abs(invoice.open), abs(shown)))
+    return Line(invoice, typed, 0 if problem else settled, problem)
+
+
+def _impossible(invoice: OpenInvoice, settled: int, most: int) -> str:
+    """Why nothing can settle so much of an invoice; `most` is open, whatever its sign."""
+    if not settled:
+        return mark("Nothing of the invoice would be settled; untick it.")
+    if (settled > 0) != (invoice.amount > 0):
+        return (
+            mark("A credit note is settled by an amount below 0.")
+            if invoice.amount < 0
+            else mark("Of this invoice, only an amount above 0 can be settled.")
+        )
+    return mark("Only %(open)s of the invoice is open.") if abs(settled) > most else ""
 
 
 def _cut(lines: list[Line], excess: int) -> list[Line]:

@@ -14,18 +14,15 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from matching_platform.desk.i18n import mark
-from matching_platform.desk.rendering import render
+from matching_platform.desk.rendering import render_instead
 
 _log: Final = logging.getLogger("uvicorn.error")
 # By status, a title and what to do; where a detail was given, it comes before.
 _TOLD: Final[dict[int, tuple[str, str]]] = {
     400: (mark("That did not work"), mark("What was sent is not what this page takes. Go back, and open it anew.")),
-    403: (mark("Not allowed"), mark("Your role does not permit this; ask an admin.")),
-    404: (mark("Not found"), mark("There is no such page or transfer. The list shows what there is.")),
-    405: (mark("That did not work"), mark("What was sent is not what this page takes. Go back, and open it anew.")),
+    404: (mark("Not found"), mark("The list shows what there is.")),
     409: (mark("Somebody was faster"), mark("Nothing was changed. Look at the list, and decide again.")),
     413: (mark("Too large"), mark("Send less at a time.")),
-    429: (mark("Too many attempts"), mark("Wait a minute, and try again.")),
     500: (
         mark("Something broke"),
         mark("It was written to the desk's log. Look whether what you did was recorded before you try again."),
@@ -70,10 +67,7 @@ class Broken:
 def page(request: Request, status: int, detail: str = "") -> Response:
     """An error as a page, its status a known one."""
     title, advice = _TOLD.get(status, _TOLD[500 if status >= 500 else 400])
-    response = render(request, "error.html", status, status=status, title=title, advice=advice, detail=detail)
-    if "hx-request" in request.headers:
-        response.headers.update({"HX-Retarget": "body", "HX-Reswap": "innerHTML", "HX-Push-Url": "false"})
-    return response
+    return render_instead(request, "error.html", status, status=status, title=title, advice=advice, detail=detail)
 
 
 def _refused(request: Request, error: Exception) -> Response:

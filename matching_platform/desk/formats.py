@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import Final
 
 from babel import Locale
-from babel.dates import format_date, format_datetime, format_skeleton
+from babel.dates import format_date, format_skeleton, format_time, get_datetime_format
 from babel.numbers import format_currency, format_decimal, format_percent, get_decimal_symbol, get_group_symbol
 
 from matching_platform.desk.i18n import mark
@@ -21,6 +21,7 @@ _RATE: Final = "@@@@@"
 _DIGITS: Final = ((0.99, 0), (0.999, 1), (1.0, 2))
 _MOST: Final = 0.9999
 _LEAST: Final = 0.01
+_FINEST: Final = 5  # digits of a percentage after the point; what agrees in all of them is the same to people
 _LONGEST: Final = 40
 _AMOUNT: Final = re.compile(r"-?[0-9]+(?:\.[0-9]{1,2})?")
 _SPACES: Final = re.compile(r"[\s'’]")
@@ -48,13 +49,19 @@ def count(number: int, locale: Locale) -> str:
     return str(format_decimal(number, locale=locale))
 
 
-def share(given: float, locale: Locale) -> str:
-    """A share as a percentage, with more digits the nearer it is to one, and never rounded up to more than it is."""
+def share(given: float, locale: Locale, beside: float | None = None) -> str:
+    """A share as a percentage, with more digits the nearer it is to one, and never rounded up to more than it is.
+
+    `beside` is another one that stands near it: as many digits are told as tell the two apart.
+    """
     if 0 < given < _LEAST:
         return f"<\u00a0{_percent(_LEAST, 0, locale)}"
     if given >= _MOST:
         return f">\u00a0{_percent(_MOST, 2, locale)}"
     digits = next(digits for bound, digits in _DIGITS if given < bound)
+    if beside is not None and beside != given:
+        apart = (more for more in range(digits, _FINEST) if _floored(given, more) != _floored(beside, more))
+        digits = next(apart, digits)
     return _percent(given, digits, locale)
 
 
@@ -72,9 +79,15 @@ def short_day(given: date, locale: Locale) -> str:
     return str(format_skeleton("MMMd", datetime(given.year, given.month, given.day), locale=locale))
 
 
+def minute(given: datetime, locale: Locale) -> str:
+    """A moment to the minute."""
+    told = str(get_datetime_format("medium", locale)).replace("'", "")
+    return told.format(format_time(given, "short", locale=locale), day(given, locale))
+
+
 def moment(given: datetime, locale: Locale) -> str:
     """A moment, UTC."""
-    return f"{format_datetime(given, 'medium', locale=locale)} UTC"
+    return f"{minute(given, locale)} UTC"
 
 
 def month(given: str, locale: Locale) -> str:
@@ -105,9 +118,12 @@ def _is_group(typed: str, at: int, group: str) -> bool:
 
 
 def _percent(given: float, digits: int, locale: Locale) -> str:
+    return str(format_percent(_floored(given, digits), "0." + "0" * digits + "%" if digits else "0%", locale))
+
+
+def _floored(given: float, digits: int) -> Decimal:
     scale = 10 ** (digits + 2)
-    floored = Decimal(int(given * scale + 1e-9)) / scale
-    return str(format_percent(floored, "0." + "0" * digits + "%" if digits else "0%", locale))
+    return Decimal(int(given * scale + 1e-9)) / scale
 
 
 def _decimal(amount: int) -> Decimal:

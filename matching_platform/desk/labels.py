@@ -15,11 +15,11 @@ STATUSES: Final[dict[Status, str]] = {
 }
 # The tabs above a month's list.
 TABS: Final[dict[str, str]] = {
-    "waiting": mark("Waiting"),
-    "later": mark("Ask later"),
-    "decided": mark("Decided"),
-    "booked": mark("Booked unattended"),
-    "tagged": mark("Tagged elsewhere"),
+    Status.WAITING: mark("Waiting"),
+    Status.LATER: mark("Ask later"),
+    Status.DECIDED: mark("Decided"),
+    Status.BOOKED: mark("Booked unattended"),
+    Status.TAGGED: mark("Tagged elsewhere"),
     "all": mark("All"),
 }
 ACTIONS: Final[dict[Action, str]] = {
@@ -42,4 +42,9 @@ MARKS: Final[dict[str, str]] = {
     "number": mark("number of invoice %(number)s"),
     "reference": mark("reference of invoice %(number)s"),
     "name": mark("name of %(name)s"),
+}
+# What resembles a number or reference, and is not quite it.
+LIKE: Final[dict[str, str]] = {
+    "number": mark("resembles the number of invoice %(number)s"),
+    "reference": mark("resembles the reference of invoice %(number)s"),
 }

@@ -9,9 +9,10 @@ from typing import Any, Final
 
 import polars as pl
 
-from matching_platform.review.bookings import Booking, Bookings, decimal
-from matching_platform.review.decided import Decisions
+from matching_platform.ledger.money import decimal
+from matching_platform.review.bookings import Booking, Bookings
 from matching_platform.review.decisions import Allocation, Decision
+from matching_platform.review.records import Decisions
 from matching_platform.warehouse.tables import APPENDED, NUMBER
 from matching_platform.warehouse.warehouse import Warehouse, WarehouseError
 

@@ -79,9 +79,10 @@ class Proposer:
                     return
                 self._is_waited_for = False
                 taken = [*islice(self._waiting, _AT_ONCE)]
+                # First: who asks meanwhile, without the lock, always finds them in one of the two.
+                self._at_work = set(taken)
                 for transfer in taken:
                     del self._waiting[transfer]
-                self._at_work = set(taken)
             try:
                 self._work(taken)
             except Exception:  # noqa: BLE001

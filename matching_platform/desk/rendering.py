@@ -47,6 +47,14 @@ def render(request: Request, template: str, status: int = 200, /, **context: Any
     )
 
 
+def render_instead(request: Request, template: str, status: int, /, **context: Any) -> HTMLResponse:
+    """A page that takes the place of the whole one, whatever part of it htmx asked for."""
+    response = render(request, template, status, **context)
+    if "hx-request" in request.headers:
+        response.headers.update({"HX-Retarget": "body", "HX-Reswap": "innerHTML", "HX-Push-Url": "false"})
+    return response
+
+
 @cache
 def environment(locale: str) -> Environment:
     """What reads templates for a locale; amounts and dates are filters there, by the names in `formats`."""
@@ -65,7 +73,12 @@ def environment(locale: str) -> Environment:
     made.filters |= {one.__name__: partial(one, locale=parsed) for one in _FORMATS}
     made.filters |= {"told": partial(told, locale=parsed), "capital": _capital}
     made.filters["evidence"] = partial(i18n.evidence, language=parsed.language)
-    made.globals |= {"static": static, "language": parsed.language, "languages": i18n.LANGUAGES}
+    made.globals |= {
+        "static": static,
+        "language": parsed.language,
+        "tag": locale.replace("_", "-"),
+        "languages": i18n.LANGUAGES,
+    }
     return made
 
 

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from threading import Event, Lock, Thread
 from typing import Final
 
@@ -10,42 +9,38 @@ import numpy as np
 import polars as pl
 
 from matching_platform.desk.books import Shelf, may_book
+from matching_platform.desk.following import Follower, other_sets
 from matching_platform.desk.outbox import Outbox
-from matching_platform.desk.proposing import Proposer
+from matching_platform.desk.precision import Judged
 from matching_platform.environment import Platform
-from matching_platform.matching.again import MONTHS_KEPT, Again
 from matching_platform.matching.arrays import Ints
-from matching_platform.matching.evidence import BEING_PROPOSED_ANEW, SETTLED_MEANWHILE
-from matching_platform.matching.marks import marks
-from matching_platform.matching.matcher import Matched, Matcher
-from matching_platform.monitoring.promise import interval
+from matching_platform.matching.evidence import BEING_PROPOSED_ANEW
+from matching_platform.matching.marks import Mark, marks
+from matching_platform.matching.text import folded
 from matching_platform.review import listing
 from matching_platform.review.bookings import Booking
 from matching_platform.review.books import Books
 from matching_platform.review.cases import (
     Case,
     Filter,
-    Mark,
     Offer,
     OpenInvoice,
     Option,
     Page,
-    Precision,
     Row,
     Status,
     Summary,
 )
 from matching_platform.review.decider import Also, Decider
 from matching_platform.review.decisions import Decision, DecisionError, Wanted
-from matching_platform.review.standing import Other, Proposal, Standing
+from matching_platform.review.standing import Other, Standing
 from matching_platform.store.unattended import NEVER, Permission
-from matching_platform.store.versions import Version
 
 _LOOK_SECONDS: Final = 10.0
 # How long a case waits for being proposed anew, before it shows what was proposed before.
 _PATIENCE: Final = 2.0
-_LONGEST_PAGE: Final = 1000
 _MAY_BE_MEANT: Final = 50  # invoices
+_READ_FOR: Final = 5000  # more invoices of the payer, the newest ones, for which the title is read
 _NAMES: Final = ("invoice_id", "number", "reference", "counterparty_name")
 _LOG: Final = logging.getLogger(__name__)
 
@@ -61,12 +56,10 @@ class Review:
         self._permission = Permission(None, {})
         self._own: dict[str, float] = {}
         self._looking = Lock()
-        self._again: Again | None = None
-        self._learned: Version | None = None
-        self._seen = 0
-        self._judged: dict[str, tuple[Version, pl.DataFrame]] = {}
+        self._judged = Judged(platform)
+        self._follower = Follower(platform, self._decider, self._shelf)
+        self.proposer = self._follower.proposer
         self.outbox = Outbox(platform.warehouse, self._decider.decisions, self._decider.bookings)
-        self.proposer = Proposer(self._propose)
         self._wake, self._ends = Event(), Event()
         self._watcher = Thread(target=self._watch, name="looking for new versions", daemon=True)
         self.look()
@@ -108,18 +101,17 @@ class Review:
                     self.outbox.wake()
                 self._warm()
                 if changed:
-                    with self._decider.lock:
-                        self._again, self._seen = None, 0
+                    self._follower.books_changed()
                 # Last, as what failed is tried again at the next look.
                 self._permission = permission
                 self._shelf.is_shown = True
-            self._read_judged()
+            self._judged.look()
         self._follow()
 
     @property
     def is_ready(self) -> bool:
         """Whether the champion proposes anew; before, proposals only lose what is settled."""
-        return self._again is not None
+        return self._follower.is_ready
 
     def months(self) -> list[str]:
         """The months of which something is proposed, the first one first."""
@@ -129,7 +121,7 @@ class Review:
     def summary(self, month: str) -> Summary:
         """The numbers of a month."""
         with self._decider.lock:
-            precision = self._precision(month)
+            precision = self._judged.precision(self._standing, month)
             return listing.summary(self._standing, month, precision, self._permission.told)
 
     def queue(self, month: str, filter: Filter | None = None, page: int = 1, size: int = 50) -> Page[Row]:  # noqa: A002
@@ -167,6 +159,7 @@ class Review:
                 evidence=shown.evidence if up_to_date else (*shown.evidence, BEING_PROPOSED_ANEW),
                 marks=self._marks(transfer, [shown.parts, *(other.parts for other in others)]),
                 model=shown.model,
+                is_anew=shown != standing.original(transfer),
                 booked_from=self._permission.auto_from(shown.model, self._own.get(shown.model, NEVER)),
                 history=tuple(history),
                 rates=standing.books.rates_to(row.currency),
@@ -185,13 +178,17 @@ class Review:
         with self._decider.lock:
             return listing.offers(self._standing, [self._at(transfer_id) for transfer_id in transfer_ids])
 
-    def invoice(self, invoice_id: str) -> OpenInvoice:
-        """An invoice with what is open on it; LookupError where there is none."""
+    def invoice(self, invoice_id: str, transfer_id: str | None = None) -> OpenInvoice:
+        """An invoice with what is open on it, or open for a transfer, which may settle anew what it settles itself.
+
+        LookupError where there is none.
+        """
         with self._decider.lock:
             place = self._standing.books.invoice_at.get(invoice_id)
             if place is None:
                 raise LookupError(f"there is no invoice '{invoice_id}'; perhaps its month is not accepted yet")
-            (found,) = listing.open_invoices(self._standing, None, [place])
+            transfer = None if transfer_id is None else self._at(transfer_id)
+            (found,) = listing.open_invoices(self._standing, transfer, [place])
             return found
 
     def neighbours(self, transfer_id: str, filter: Filter) -> tuple[str | None, str | None]:  # noqa: A002
@@ -258,15 +255,14 @@ class Review:
         self, month: str | None = None, actor: str | None = None, text: str = "", page: int = 1, size: int = 50
     ) -> Page[Decision]:
         """What was decided, the last one first; `text` in transfer, payer, invoices, actor or note."""
-        sought = text.strip().casefold()
         with self._decider.lock:
             found = [
                 one
                 for one in reversed(self._standing.numbered.values())
-                if (month is None or f"{one.booked_on:%Y-%m}" == month)
-                and (actor is None or one.actor == actor)
-                and (not sought or sought in _text(self._standing.books, one))
+                if (month is None or f"{one.booked_on:%Y-%m}" == month) and (actor is None or one.actor == actor)
             ]
+            if text.strip():
+                found = _with(self._standing.books, found, text.strip())
         places, number, pages = listing.page_of(range(len(found)), page, size)
         return Page([found[place] for place in places], number, pages, len(found))
 
@@ -290,6 +286,11 @@ class Review:
         found = found.join(transfers, on="transfer_id", how="left", maintain_order="left")
         return found.drop("invoice_id", "transfer_id")
 
+    def _follow(self) -> None:
+        """Has proposed anew what new decisions concern, and carries them on."""
+        if self._follower.follow():
+            self.outbox.wake()
+
     @property
     def _standing(self) -> Standing:
         return self._decider.standing
@@ -308,7 +309,7 @@ class Review:
         return transfer
 
     def _page(self, found: Ints, page: int, size: int) -> Page[Row]:
-        chosen, number, pages = listing.page_of(found, page, min(size, _LONGEST_PAGE))
+        chosen, number, pages = listing.page_of(found, page, size)
         return Page(listing.rows(self._standing, chosen), number, pages, len(found))
 
     def _option(self, transfer: int, other: Other) -> Option:
@@ -316,15 +317,17 @@ class Review:
 
     def _others(self, transfer_id: str) -> tuple[Other, ...]:
         """The runners-up that were kept with a proposal."""
-        return _sets(self._standing, self._shelf.others(transfer_id))
+        return other_sets(self._standing, self._shelf.others(transfer_id))
 
     def _marks(self, transfer: int, sets: Sequence[Mapping[int, int]]) -> tuple[Mark, ...]:
         """What the title says of the invoices that are shown, and of others that its payer may mean."""
         books = self._standing.books
         shown = [invoice for parts in sets for invoice in parts]
         others = listing.sought_of(self._standing, transfer)[:_MAY_BE_MEANT].tolist()
-        named = books.invoices.select(_NAMES)[list(dict.fromkeys([*shown, *others]))]
-        return tuple(Mark(*found) for found in marks(books.transfers["title"][transfer], named))
+        named = list(dict.fromkeys([*shown, *others]))
+        rest = np.setdiff1d(listing.theirs(self._standing, transfer), named)[-_READ_FOR:]
+        invoices = books.invoices.select(_NAMES)
+        return tuple(marks(books.transfers["title"][transfer], invoices[named], invoices[rest]))
 
     def _warm(self) -> None:
         """Makes what the first question would wait for."""
@@ -341,151 +344,19 @@ class Review:
             try:
                 self.look()
                 self.refresh()
-                self._load()
+                with self._looking:
+                    self._follower.load()
+                self._follow()
             except Exception:  # noqa: BLE001 - told with its traceback
                 # The desk goes on with what it has.
                 _LOG.exception("could not look for new versions")
 
-    def _load(self) -> None:
-        """Gets the champion ready to propose anew, where it is another one, or the books are."""
-        promotion = self._platform.registry.champion()
-        if promotion is None or (self._again is not None and self._learned == promotion.model):
-            return
-        with self._looking:
-            matcher = Matcher.load(self._platform.store.fetch(promotion.model))
-            again = Again(matcher, self._shelf.ledger())
-            with self._decider.lock:
-                months, force = self._standing.waiting(), self._standing.frame()
-            for month in months[-MONTHS_KEPT:]:
-                again.prepare(month, *_in_force(force))
-            with self._decider.lock:
-                self._again, self._learned = again, promotion.model
-                # What was decided before he was ready is followed, too.
-                self._seen = 0
-        self._follow()
 
-    def _follow(self) -> None:
-        """Has proposed anew what the decisions concern that were not followed yet, and carries them on."""
-        with self._decider.lock:
-            standing = self._standing
-            fresh = [one for number, one in standing.numbered.items() if number > self._seen]
-            if not fresh:
-                return
-            self._seen = standing.last
-            found: dict[int, Ints] = {}
-            touched: list[int] = []
-            for month, since in self._shelf.since.items():
-                # What was proposed since knows of it already.
-                later = [one for one in fresh if one.decided_at > since]
-                if later:
-                    if len(later) not in found:
-                        found[len(later)] = _touched(standing, later)
-                    inside = standing.books.month(month)
-                    rows = found[len(later)]
-                    touched += rows[(rows >= inside.start) & (rows < inside.stop)].tolist()
-            ids = standing.books.transfers["transfer_id"].gather(touched).to_list()
-        self.proposer.ask(ids)
-        self.outbox.wake()
-
-    def _propose(self, transfers: list[str]) -> None:
-        """Proposes anew with what is in force now; without a model, at least nothing that is settled."""
-        again = self._again
-        with self._decider.lock:
-            standing, frame = self._standing, self._standing.frame()
-        matched = None if again is None else again.propose(transfers, *_in_force(frame))
-        with self._decider.lock:
-            if self._standing is not standing:
-                self.proposer.ask(transfers)
-                return
-            for transfer_id in transfers:
-                place = standing.at(transfer_id)
-                if matched is None:
-                    proposal = _without_settled(standing, place)
-                else:
-                    proposal = _made(standing, place, matched, self._learned.name if self._learned else "")
-                standing.propose(place, proposal)
-
-    def _read_judged(self) -> None:
-        """What realised quality found of unattended bookings: transfer_id and exact, by month."""
-        latest = self._platform.catalog.latest("realised_quality")
-        for month, current in latest.items():
-            if month not in self._judged or self._judged[month][0] != current.version:
-                path = self._platform.store.fetch(current.version) / "bookings.parquet"
-                judged = pl.read_parquet(path).select("transfer_id", "exact").drop_nulls()
-                self._judged[month] = (current.version, judged)
-
-    def _precision(self, month: str) -> Precision | None:
-        """Of all unattended bookings up to the month's end; what people decide at the desk counts at once."""
-        standing = self._standing
-        held = {
-            transfer: exact
-            for name, (_, judged) in self._judged.items()
-            if name <= month
-            for transfer, exact in judged.iter_rows()
-        }
-        ids = standing.books.transfers["transfer_id"]
-        for transfer in standing.decided_on_booked():
-            if f"{standing.books.transfers['booked_on'][transfer]:%Y-%m}" <= month:
-                held[ids[transfer]] = set(standing.settles(transfer)) == set(standing.booked.at(transfer))
-        if not held:
-            return None
-        right = sum(held.values())
-        return Precision(right, len(held), *interval(right, len(held)))
-
-
-def _touched(standing: Standing, decisions: Sequence[Decision]) -> Ints:
-    """The rows of the waiting transfers that decisions concern: what they settle now, and what they ever did."""
-    names = {one.transfer_id for one in decisions}
-    decided = [standing.books.transfer_at[name] for name in names if name in standing.books.transfer_at]
-    parts = {part.invoice_id for name in names for one in standing.history[name] for part in one.allocations}
-    invoices = {standing.books.invoice_at[name] for name in parts if name in standing.books.invoice_at}
-    for transfer in decided:
-        invoices |= {*standing.settles(transfer), *standing.proposal(transfer).parts}
-    return standing.touched(decided, invoices)
-
-
-def _in_force(frame: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """All of `Standing.frame`, and what people said of it."""
-    return frame.drop("said"), frame.filter("said").drop("said")
-
-
-def _made(standing: Standing, transfer: int, matched: Matched, model: str) -> Proposal:
-    """What was proposed anew for a transfer: never to be booked without a person."""
-    name = standing.books.transfers["transfer_id"][transfer]
-    rows = matched.proposals.filter(pl.col("transfer_id") == name)
-    parts = _parts(standing, rows)
-    return Proposal(
-        "review" if parts else "none",
-        float(rows["confidence"][0]),
-        parts,
-        tuple(rows["evidence"][0]),
-        model,
-        _sets(standing, matched.runners_up.filter(pl.col("transfer_id") == name)),
-    )
-
-
-def _without_settled(standing: Standing, transfer: int) -> Proposal:
-    """A transfer's proposal without what is settled meanwhile, of which nobody is sure any more."""
-    shown = standing.original(transfer)
-    parts = {one: amount for one, amount in shown.parts.items() if abs(standing.open(one, transfer)) >= abs(amount)}
-    if len(parts) == len(shown.parts):
-        return shown
-    said = (*shown.evidence, SETTLED_MEANWHILE.format(len(shown.parts) - len(parts)))
-    return replace(shown, decision="review" if parts else "none", confidence=0.0, parts=parts, evidence=said)
-
-
-def _sets(standing: Standing, runners_up: pl.DataFrame) -> tuple[Other, ...]:
-    """The runners-up (schema RUNNERS_UP) of one transfer."""
-    return tuple(
-        Other(float(rows["share"][0]), _parts(standing, rows))
-        for rows in runners_up.sort("rank").partition_by("rank", maintain_order=True)
-    )
-
-
-def _parts(standing: Standing, rows: pl.DataFrame) -> dict[int, int]:
-    named = rows.select("invoice_id", "amount").drop_nulls().iter_rows()
-    at = standing.books.invoice_at
-    return {at[invoice]: amount for invoice, amount in named if invoice in at}
+def _with(books: Books, decisions: Sequence[Decision], text: str) -> list[Decision]:
+    """The decisions with `text` in what is searched of them, diacritics and case aside."""
+    texts = pl.DataFrame({"text": [text, *(_text(books, one) for one in decisions)]})
+    wanted, *searched = texts.select(folded(pl.col("text"))).to_series()
+    return [one for one, said in zip(decisions, searched, strict=True) if wanted in said]
 
 
 def _text(books: Books, decision: Decision) -> str:
@@ -496,4 +367,4 @@ def _text(books: Books, decision: Decision) -> str:
     named = [numbers[books.invoice_at[one]] for one in ids if one in books.invoice_at]
     at = books.transfer_at.get(decision.transfer_id)
     payer = "" if at is None else payers[at]
-    return "\n".join((decision.transfer_id, payer, decision.actor, decision.note, *ids, *named)).casefold()
+    return "\n".join((decision.transfer_id, payer, decision.actor, decision.note, *ids, *named))

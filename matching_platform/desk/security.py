@@ -25,9 +25,8 @@ from matching_platform.access import Access, AccessError, Role, User
 from matching_platform.access.keys import TOKEN_PREFIX
 from matching_platform.access.listening import LOOPBACK, host_of, is_local, is_loopback
 from matching_platform.access.log import Event
-from matching_platform.access.settings import ProxySettings
+from matching_platform.access.settings import DeskSettings, ProxySettings
 from matching_platform.access.users import LOCAL
-from matching_platform.review.settings import DeskSettings
 
 API: Final = "/api/"
 FIELD: Final = "csrf_token"

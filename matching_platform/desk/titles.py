@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from matching_platform.review.cases import Mark
+from matching_platform.matching.marks import Mark
 
 
 @dataclass(frozen=True)

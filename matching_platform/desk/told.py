@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Final
 
 from babel import Locale
-from babel.dates import format_datetime
 from babel.messages.pofile import read_po
 from babel.numbers import format_decimal
 
@@ -97,7 +96,7 @@ def _value(text: str, locale: Locale) -> str:
         if _DAY.fullmatch(text):
             return formats.day(date.fromisoformat(text), locale)
         if _MOMENT.fullmatch(text):
-            return str(format_datetime(datetime.fromisoformat(text), "short", locale=locale))
+            return formats.minute(datetime.fromisoformat(text), locale)
     except ValueError:
         # Of the form of a day, and none.
         return text

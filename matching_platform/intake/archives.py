@@ -1,10 +1,11 @@
 """ZIP archives of strangers: what is unpacked is counted, whatever their directories say."""
 
+import hashlib
 import io
 import sys
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from matching_platform.intake.incoming import IntakeError
@@ -42,3 +43,12 @@ def members(source: str, content: bytes, files: int, largest: int, total: int) -
         raise IntakeError(source, f"is a damaged archive ({error})", _AGAIN) from error
     except _BROKEN as error:
         raise IntakeError(source, f"is no archive that can be read ({error})", _AGAIN) from error
+
+
+def with_copies(files: Iterable[tuple[str, bytes]]) -> Iterator[tuple[str, bytes, str]]:
+    """Each file with the name of the one before it of which it is a copy, empty where it is none."""
+    first: dict[bytes, str] = {}
+    for name, data in files:
+        digest = hashlib.sha256(data).digest()
+        yield name, data, first.get(digest, "")
+        first.setdefault(digest, name)

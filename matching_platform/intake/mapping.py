@@ -5,14 +5,25 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import field, replace
 from typing import Final, get_args
 
+import polars as pl
 from pydantic import TypeAdapter
 from pydantic.dataclasses import dataclass
 
 from matching_platform.intake.followed import Followed
 from matching_platform.intake.incoming import Incomings
 from matching_platform.intake.sheets import Sheet, folding
-from matching_platform.intake.synonyms import SIGNED, SYNONYMS, TELLING
-from matching_platform.intake.values import Decimal, Order, UnreadableError, amounts, dates
+from matching_platform.intake.synonyms import (
+    AMOUNT_IN,
+    AMOUNT_OUT,
+    ANY_ACCOUNTS,
+    OWN_ACCOUNT,
+    OWN_ACCOUNTS,
+    SIGNED,
+    SYNONYMS,
+    TELLING,
+    THEIR_ACCOUNTS,
+)
+from matching_platform.intake.values import SIGNS, Decimal, Order, UnreadableError, amounts, dates
 from matching_platform.ledger.money import CURRENCIES
 from matching_platform.ledger.schema import TABLES, Kind
 from matching_platform.store.versions import Store
@@ -21,7 +32,10 @@ RECORD: Final = "imports/mappings"
 
 _ALIKE: Final = 88.0  # of 100, for a header that is not quite one of the names
 _SAMPLE: Final = 200  # rows by which a column's content is judged
-_READABLE: Final = 0.9  # share of them
+# A header that promises one of these is taken at its word where no other has it: what is wrong below it is told then.
+_PROMISED: Final = ("booked_on", "issued_on", "amount")
+_STANDING_FOR: Final = {"amount": (AMOUNT_IN, AMOUNT_OUT)}
+_IBAN: Final = r"^([A-Z]{2}\d{2}[A-Z0-9]{10,30}|\d{26})$"
 
 
 @dataclass(frozen=True)
@@ -80,7 +94,7 @@ def propose(sheet: Sheet, table: Incomings | None = None) -> ColumnMapping:
     tables: Iterable[Incomings] = (table,) if table else get_args(Incomings)
     proposed = [ColumnMapping(one, _columns(sheet, one), {}) for one in tables]
     best = max(proposed, key=lambda mapping: len(TELLING[mapping.table] & mapping.columns.keys()))
-    currency = {} if "currency" in best.columns else _currency(sheet, best)
+    currency = {} if "currency" in best.columns else _currency(best)
     return replace(best, constants={**currency, **_signed(sheet, best)})
 
 
@@ -100,6 +114,10 @@ def _columns(sheet: Sheet, table: str) -> dict[str, tuple[str, ...]]:
     for _, _, target, header in sorted(scored, reverse=True):
         if target not in found and header not in found.values() and _fits(sheet, table, target, header):
             found[target] = header
+    for _, _, target, header in sorted(scored, reverse=True):
+        wanting = target in _PROMISED and not found.keys() & {target, *_STANDING_FOR.get(target, ())}
+        if wanting and header not in found.values():
+            found[target] = header
     return {target: (header,) for target, header in found.items()}
 
 
@@ -110,17 +128,49 @@ def _bare(words: str) -> str:
 
 
 def _fits(sheet: Sheet, table: str, target: str, header: str) -> bool:
-    """Whether the content may be what the header promises."""
+    """Whether the content may be what the header promises; words below a column of dates or amounts are no part of it."""
     values = sheet.frame[header].drop_nulls().head(_SAMPLE)
+    told = values.filter(values.str.contains(r"\d"))
     kinds = {column.name: column.kind for column in TABLES[table].columns}
     kind = kinds.get(target, Kind.AMOUNT if target.startswith("amount") else Kind.TEXT)
     if kind is Kind.DATE:
-        return _reads(lambda: dates(values))
+        return not told.is_empty() and _reads(lambda: dates(told))
     if kind is Kind.AMOUNT:
-        return _reads(lambda: amounts(values))
+        return _reads(lambda: amounts(told))
     if target == "currency":
         return bool(values.str.to_uppercase().is_in(list(CURRENCIES)).all())
+    return _is_fitting_party(sheet, target, header) if table == "transfers" else True
+
+
+def _is_fitting_party(sheet: Sheet, target: str, header: str) -> bool:
+    """Whether a column may hold names, accounts of others, or our own account."""
+    (words,) = folding([header])
+    if target == "counterparty_name":
+        return not _holds_accounts(sheet.frame[header])
+    if target == OWN_ACCOUNT:
+        return words in OWN_ACCOUNTS or _is_own(sheet, header, words)
+    if target == "counterparty_account":
+        return not _is_own(sheet, header, words) and (words != "COUNTERPARTY" or _holds_accounts(sheet.frame[header]))
     return True
+
+
+def _is_own(sheet: Sheet, header: str, words: str) -> bool:
+    """Whether an account is ours where its header does not say: it is the same in every row, and another column holds
+    those of others."""
+    cells = sheet.frame[header]
+    if words not in ANY_ACCOUNTS or cells.has_nulls() or cells.n_unique() > 1:
+        return False
+    others = [(folding([other])[0], sheet.frame[other]) for other in sheet.headers if other != header]
+    return any(
+        _holds_accounts(values) and (values.n_unique() > 1 or other in THEIR_ACCOUNTS)
+        for other, values in others
+        if other not in OWN_ACCOUNTS
+    )
+
+
+def _holds_accounts(values: pl.Series) -> bool:
+    told = values.drop_nulls()
+    return not told.is_empty() and bool(told.str.replace_all(r"[\s']", "").str.contains(_IBAN).all())
 
 
 def _reads(read: Callable[[], object]) -> bool:
@@ -132,16 +182,12 @@ def _reads(read: Callable[[], object]) -> bool:
     return True
 
 
-def _currency(sheet: Sheet, mapping: ColumnMapping) -> dict[str, str]:
-    """The one currency that the headers of amounts name, or all their cells."""
+def _currency(mapping: ColumnMapping) -> dict[str, str]:
+    """The one currency that the headers of amounts name."""
     headers = [header for target, names in mapping.columns.items() if target.startswith("amount") for header in names]
-    cells = [cell for header in headers for cell in sheet.frame[header].drop_nulls().head(_SAMPLE)]
-    for texts in (headers, cells):
-        named = [_codes(text) for text in texts]
-        codes = set().union(*named) if named else set()
-        if len(codes) == 1 and all(named):
-            return {"currency": codes.pop()}
-    return {}
+    named = [_codes(header) for header in headers]
+    codes = set().union(*named)
+    return {"currency": codes.pop()} if len(codes) == 1 and all(named) else {}
 
 
 def _signed(sheet: Sheet, mapping: ColumnMapping) -> dict[str, str]:
@@ -149,13 +195,10 @@ def _signed(sheet: Sheet, mapping: ColumnMapping) -> dict[str, str]:
     if mapping.table != "transfers" or "direction" in mapping.columns or "amount" not in mapping.columns:
         return {}
     (header,) = mapping.columns["amount"]
-    negative = sheet.frame[header].str.contains(r"^\W*[-−]\W*\d|\d\W*-$|^\(")
+    negative = sheet.frame[header].str.contains(r"^\D*[-−–(]\D*\d|\d\D*[-−–]\D*$")
     return {"direction": SIGNED} if negative.any() else {}
-
-
-_SIGNS: Final = {"€": "EUR", "zł": "PLN", "£": "GBP", "Kč": "CZK"}
 
 
 def _codes(text: str) -> set[str]:
     words = {word for word in re.findall(r"\b[A-Z]{3}\b", text) if word in CURRENCIES}
-    return words | {code for sign, code in _SIGNS.items() if sign in text}
+    return words | {codes[0] for sign, codes in SIGNS.items() if len(codes) == 1 and sign in text}

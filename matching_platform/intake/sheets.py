@@ -26,6 +26,14 @@ _SEARCHED: Final = 60  # rows among which the headers are
 _WORDY: Final = 0.8  # share of a header row's cells that hold a letter
 _WIDE: Final = 0.7  # a header row has so large a share of the cells of the widest row
 _LETTER: Final = r"\p{L}"
+# Dates, amounts and accounts, which are no headers.
+_DATA: Final = "|".join(
+    (
+        r"^\d{1,4}[-./ ](\d{1,2}|\p{L}{3,9})[-./ ]\d{2,4}\b",
+        r"^[-+]?\d[\d.,' ]*[.,]\d{2}$",
+        r"^[A-Z]{2}\d{2} ?[A-Z0-9]{4}[A-Z0-9 ]{6,}$",
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -86,19 +94,32 @@ def _csv(source: str, content: bytes) -> tuple[str, pl.DataFrame, tuple[str, ...
         raise IntakeError(source, "is neither text nor a format that is read here", "give it as CSV or Excel")
     delimiter, width = _delimiter(source, text[:_HEAD])
     check_extent(source, text.count("\n") + 1, width)
+    schema = {str(number): pl.String for number in range(width)}
     try:
         grid = pl.read_csv(
             text.encode(),
             separator=delimiter,
             has_header=False,
-            schema={str(number): pl.String for number in range(width)},
+            schema=schema,
             missing_columns="insert",
             encoding="utf8-lossy",
         )
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
-        told = (str(error).splitlines() or [type(error).__name__])[0]
-        raise IntakeError(source, f"is no table ({told})", "export it again as CSV, with text in quotes") from error
+        rows = _with_stray_quotes(text, delimiter)
+        if rows is None:
+            told = (str(error).splitlines() or [type(error).__name__])[0]
+            raise IntakeError(source, f"is no table ({told})", "export it again as CSV, with text in quotes") from error
+        grid = pl.DataFrame([(*row, *[None] * (width - len(row))) for row in rows], schema, orient="row")
     return "CSV", grid, notes
+
+
+def _with_stray_quotes(text: str, delimiter: str) -> list[list[str]] | None:
+    """The rows of a table in which quotes stand within texts; None where they may have joined lines or cells."""
+    rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
+    widths = Counter(len(row) for row in rows if len(row) > 1)
+    usual = max(widths, key=lambda width: (widths[width], width), default=0)
+    joined = any("\n" in cell or (delimiter in cell and len(row) != usual) for row in rows for cell in row)
+    return rows if usual and max(widths) == usual and not joined else None
 
 
 def _delimiter(source: str, head: str) -> tuple[str, int]:
@@ -120,9 +141,26 @@ def _delimiter(source: str, head: str) -> tuple[str, int]:
 
 
 def _workbook(source: str, content: bytes) -> tuple[str, pl.DataFrame, tuple[str, ...]]:
-    name, sheets, grid = read_workbook(source, content)
+    name, sheets, grid, others = read_workbook(source, content)
+    headers = _headers_of(source, grid)
+    for other, head in others.items():
+        if headers and _headers_of(source, head) == headers:
+            problem = f"the sheets '{name}' and '{other}' have the same columns, and only one of them would be read"
+            raise IntakeError(source, problem, "save each as a file of its own, or hide what is not to be read")
     notes = (f"only the sheet '{name}' was read, of {sheets}",) if sheets > 1 else ()
     return "Excel", grid, notes
+
+
+def _headers_of(source: str, grid: pl.DataFrame) -> list[str]:
+    """The row of headers, if there is one with rows below it."""
+    if grid.is_empty():
+        return []
+    texts = grid.select(_stripped(name) for name in grid.columns).with_row_index(ROW, offset=1)
+    try:
+        at = _header_row(source, texts)
+    except IntakeError:
+        return []
+    return [cell for cell in texts.drop(ROW).row(at) if cell] if at + 1 < texts.height else []
 
 
 def _names(content: bytes) -> list[str]:
@@ -134,12 +172,13 @@ def _names(content: bytes) -> list[str]:
 
 
 def _header_row(source: str, texts: pl.DataFrame) -> int:
-    """The first wide row in which nearly every cell is a word."""
+    """The first wide row in which nearly every cell is a word, and none a value."""
     cells = texts.drop(ROW).head(_SEARCHED)
     filled = cells.select(pl.sum_horizontal(pl.all().is_not_null())).to_series()
     wordy = cells.select(pl.sum_horizontal(pl.all().str.contains(_LETTER).fill_null(False))).to_series()
     widest = max(filled.to_list(), default=0)
-    fits = (filled >= max(2, _WIDE * widest)) & (wordy >= _WORDY * filled)
+    valued = cells.select(pl.any_horizontal(pl.all().str.contains(_DATA).fill_null(False))).to_series()
+    fits = (filled >= max(2, _WIDE * widest)) & (wordy >= _WORDY * filled) & ~valued
     if not fits.any():
         raise IntakeError(source, "has no row of headers", "export it with the names of its columns in the first row")
     return int(fits.arg_true()[0])

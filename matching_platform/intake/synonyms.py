@@ -6,14 +6,21 @@ from typing import Final
 KIND: Final = "kind"
 AMOUNT_IN: Final = "amount_in"
 AMOUNT_OUT: Final = "amount_out"
+# The account whose export it is: it tells rows of several accounts apart.
+OWN_ACCOUNT: Final = "own_account"
 # A constant direction of transfers: what went out has a negative amount.
 SIGNED: Final = "signed"
 
-_ACCOUNT: Final = """iban|account number|account|bank account|counterparty account|account no|beneficiary account
-    |nr konta|numer konta|rachunek|numer rachunku|rachunek kontrahenta|nr rachunku|konto kontrahenta
+# Whose account it is, the header does not say.
+_ANY_ACCOUNT: Final = """iban|account number|account|bank account|account no|nr konta|numer konta|rachunek|numer rachunku
+    |nr rachunku|kontonummer iban|kontonummer"""
+_OWN_ACCOUNT: Final = """own account|our account|own iban|rachunek wlasny|nr rachunku wlasnego|numer rachunku wlasnego
+    |konto wlasne|auftragskonto|iban auftragskonto|eigenes konto|eigene iban"""
+_THEIR_ACCOUNT: Final = """counterparty account|beneficiary account|rachunek kontrahenta|konto kontrahenta
     |nadawca odbiorca nr konta|nr rachunku nadawcy odbiorcy|numer rachunku kontrahenta
-    |kontonummer iban|kontonummer|auftraggeberkonto|iban zahlungsbeteiligter|iban auftragskonto gegenseite
+    |auftraggeberkonto|iban zahlungsbeteiligter|iban auftragskonto gegenseite
     |kontonummer iban des beguenstigten|gegenkonto"""
+_ACCOUNT: Final = f"{_THEIR_ACCOUNT}|{_ANY_ACCOUNT}"
 _CURRENCY: Final = "currency|currency code|ccy|waluta|kod waluty|waehrung|währung|währungscode|whg"
 
 _TEXTS: Final[dict[str, dict[str, str]]] = {
@@ -66,10 +73,12 @@ _TEXTS: Final[dict[str, dict[str, str]]] = {
         "counterparty_name": """counterparty name|counterparty|payer|payee|name|beneficiary|sender|payer name|other party
             |kontrahent|nadawca odbiorca|nazwa kontrahenta|dane kontrahenta|nadawca|odbiorca|nazwa nadawcy odbiorcy
             |auftraggeber|empfaenger|beguenstigter zahlungspflichtiger|name zahlungsbeteiligter|auftraggeber empfänger
-            |zahlungspflichtiger|zahlungsempfänger|zahlungspflichtige r|auftraggeber beguenstigter|gegenpartei""",
-        "counterparty_account": _ACCOUNT,
+            |zahlungspflichtiger|zahlungsempfänger|zahlungspflichtige r|auftraggeber beguenstigter|gegenpartei
+            |name description""",
+        "counterparty_account": f"{_ACCOUNT}|counterparty",
+        OWN_ACCOUNT: f"{_OWN_ACCOUNT}|{_ANY_ACCOUNT}",
         "title": """title|remittance information|description|reference|details|payment details|transaction details
-            |narrative|memo|tytul|tytul przelewu|tytul operacji|opis operacji|opis|szczegoly|tytulem
+            |narrative|memo|notifications|tytul|tytul przelewu|tytul operacji|opis operacji|opis|szczegoly|tytulem
             |verwendungszweck|buchungstext|zahlungsgrund|vwz|beschreibung""",
     },
 }
@@ -77,6 +86,11 @@ SYNONYMS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
     table: {target: tuple(" ".join(name.split()) for name in names.split("|")) for target, names in targets.items()}
     for table, targets in _TEXTS.items()
 }
+# Headers of accounts, folded: of ours, of those of others, and those that do not say.
+OWN_ACCOUNTS, THEIR_ACCOUNTS, ANY_ACCOUNTS = (
+    frozenset(" ".join(name.split()).upper() for name in names.split("|"))
+    for names in (_OWN_ACCOUNT, f"{_THEIR_ACCOUNT}|counterparty", _ANY_ACCOUNT)
+)
 # By these columns one table is told from the other.
 TELLING: Final[dict[str, frozenset[str]]] = {
     "invoices": frozenset({"number", "due_on", "issued_on", "counterparty_tax_id", "invoice_id"}),
@@ -100,7 +114,10 @@ DIRECTIONS: Final[dict[str, dict[str, str]]] = {
         ),
     },
 }
-CREDIT_NOTES: Final = frozenset(
-    """CREDIT NOTE|CREDIT|CREDITNOTE|CN|KOREKTA|FAKTURA KORYGUJACA|FK|KOR|GUTSCHRIFT|RECHNUNGSKORREKTUR|STORNO
-    |STORNORECHNUNG|381""".replace("\n    ", "").split("|")
+CREDIT_NOTES: Final = frozenset({"CREDIT NOTE", "CREDIT", "CREDITNOTE", "CN", "GUTSCHRIFT", "381"})
+# These may also add to what is to be paid.
+CORRECTIONS: Final = frozenset(
+    {"KOREKTA", "FAKTURA KORYGUJACA", "FK", "KOR", "RECHNUNGSKORREKTUR", "STORNO", "STORNORECHNUNG"}
 )
+# A pro-forma invoice, which is no claim.
+PRO_FORMA: Final = r"\bPRO ?FORMA|^325$"

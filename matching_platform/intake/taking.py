@@ -5,7 +5,7 @@ who takes the same, looks again: rows that are there already with equal content 
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final
@@ -18,24 +18,27 @@ from matching_platform.intake.incoming import SKIPPED, Incoming, Incomings, Inta
 from matching_platform.intake.invoices.containers import PDF, is_xml, read_documents
 from matching_platform.intake.invoices.documents import Document, is_invoice
 from matching_platform.intake.invoices.sides import Ourselves, read_invoices
+from matching_platform.intake.lookalikes import lookalikes
 from matching_platform.intake.mapping import ColumnMapping, Mappings, propose
-from matching_platform.intake.rows import UntoldError, read_rows, settled
+from matching_platform.intake.packed import read_packed
+from matching_platform.intake.rows import UntoldError, plain_tax_id, read_rows, settled
 from matching_platform.intake.sheets import Sheet, is_workbook, read_sheet
-from matching_platform.intake.statements import booking_of, other_forms, read_statement
+from matching_platform.intake.statements import NUMBERED, as_there, booking_of, other_forms, read_statement
 from matching_platform.intake.statements.swift import is_swift
 from matching_platform.intake.xml import parse
 from matching_platform.ledger.money import to_decimal
 from matching_platform.ledger.months import month_of
-from matching_platform.ledger.schema import TABLES
+from matching_platform.ledger.schema import TABLES, TRANSFERS
 from matching_platform.ledger.validation import LedgerError, validate
 from matching_platform.store.record import Entry, LostRaceError
 from matching_platform.store.versions import Store
 from matching_platform.warehouse.tables import raw_name
-from matching_platform.warehouse.warehouse import HeldError, Warehouse
+from matching_platform.warehouse.warehouse import HeldError, Warehouse, WarehouseError
 
 RECORD: Final = "imports"
 LARGEST: Final = 64 * 2**20  # bytes of a file
 ATTEMPTS: Final = 20  # against others who take files at the same time
+_NAMED: Final = 3  # rows in a note
 
 # A value of a file that differs from what is there under the same id.
 CONFLICTS: Final = pl.Schema(
@@ -151,7 +154,7 @@ class Intake:
         incoming = read.incoming or Incoming(name, read.format, read.table, TABLES[read.table].schema.to_frame())
         sheet = read.sheet
         if incoming.table == "transfers" and not sheet:
-            incoming = self._without_other_forms(incoming)
+            incoming = self._without_other_forms(self._as_there(incoming))
         fresh, differing = self._compared(incoming)
         conflicts, notes = _weighed(incoming.table, differing)
         taken = before if fresh.is_empty() else None
@@ -166,7 +169,7 @@ class Intake:
             frame=incoming.frame,
             fresh=fresh,
             conflicts=conflicts,
-            notes=(*incoming.notes, *notes),
+            notes=(*incoming.notes, *notes, *self._lookalikes(incoming, fresh)),
             skipped=incoming.skipped,
             headers=sheet.headers if sheet else (),
             first_rows=sheet.frame.select(sheet.headers).head(10) if sheet else pl.DataFrame(),
@@ -238,14 +241,16 @@ class Intake:
             self._ourselves.learn(documents, direction, actor)
 
     def _read(self, name: str, content: bytes, mapping: ColumnMapping | None) -> _Read:
-        if content.startswith(PDF) or (content.startswith(ZIP) and not is_workbook(content)):
+        if content.startswith(ZIP) and not is_workbook(content):
+            packed = read_packed(name, content)
+            return _of(packed) if packed else self._documents(name, content, mapping)
+        if content.startswith(PDF):
             return self._documents(name, content, mapping)
         if is_xml(content):
-            if is_invoice(parse(name, content)):
-                return self._documents(name, content, mapping)
-            return _statement(name, content)
+            root = parse(name, content)
+            return self._documents(name, content, mapping) if is_invoice(root) else _of(read_statement(name, root))
         if is_swift(content):
-            return _statement(name, content)
+            return _of(read_statement(name, content))
         return self._sheet(name, content, mapping)
 
     def _documents(self, name: str, content: bytes, mapping: ColumnMapping | None) -> _Read:
@@ -261,6 +266,13 @@ class Intake:
         mapping = known or propose(sheet)
         incoming, problem = _tried(lambda: read_rows(sheet, mapping))
         return _Read(incoming, mapping.table, sheet.format, sheet, mapping, known is not None, problem)
+
+    def _as_there(self, statement: Incoming) -> Incoming:
+        """With entries that share a reference under the ids of those that are there and equal them."""
+        shared = statement.frame["transfer_id"].filter(statement.frame["transfer_id"].str.contains(NUMBERED))
+        if shared.is_empty():
+            return statement
+        return replace(statement, frame=as_there(statement.frame, self._there(statement)))
 
     def _without_other_forms(self, statement: Incoming) -> Incoming:
         """Without bookings that are there in parts and come as a whole, or the other way round."""
@@ -286,23 +298,56 @@ class Intake:
             places=None if statement.places is None else statement.places.filter(~again),
         )
 
+    def _lookalikes(self, incoming: Incoming, fresh: pl.DataFrame) -> Iterator[str]:
+        """A note on new transfers that look as if another file had brought them."""
+        if incoming.table != "transfers" or fresh.is_empty():
+            return
+        parts = [TRANSFERS.schema.to_frame()]
+        for month in self._months_near(fresh):
+            try:
+                parts.append(validate("transfers", self._warehouse.read_month("transfers", month)))
+            except LedgerError as error:
+                yield f"nothing was compared with what is there of {month}, which is not valid ({error.problem})"
+        there = pl.concat(parts).join(incoming.frame, on="transfer_id", how="anti")
+        found = lookalikes(fresh, there)
+        if not found.is_empty():
+            told = ("booked_on", to_decimal("amount"), "currency", "counterparty_name")
+            first = found.head(_NAMED).select(pl.concat_str(*told, separator=" ").str.strip_chars()).to_series()
+            named = "; ".join([*first, "…"] if found.height > _NAMED else first)
+            yield f"{found.height:,} of {fresh.height:,} new rows look as if another file had brought them before: {named}"
+
+    def _months_near(self, fresh: pl.DataFrame) -> list[str]:
+        """The months that are there of the days of `fresh` rows and the days beside them."""
+        days = pl.concat([fresh["booked_on"].dt.offset_by(by) for by in ("-1d", "1d")]).dt.strftime("%Y-%m")
+        try:
+            return sorted(self._warehouse.months().get("transfers", {}).keys() & set(days))
+        except WarehouseError:
+            # There is none yet: what else hinders reading it was told when its rows were read.
+            return []
+
+    def _there(self, incoming: Incoming) -> pl.DataFrame:
+        """The rows that are there under the ids of the file."""
+        table = TABLES[incoming.table]
+        try:
+            return validate(table.name, self._warehouse.rows_with(table.name, incoming.frame[str(table.key)]))
+        except LedgerError as error:
+            problem = f"{raw_name(table.name)} holds ids of this file in rows that are not valid ({error.problem})"
+            raise IntakeError(incoming.source, problem, "correct these rows first", field=error.column) from error
+
     def _compared(self, incoming: Incoming) -> tuple[pl.DataFrame, pl.DataFrame]:
         """The rows that are not there yet, and the values that differ from what is there."""
         table = TABLES[incoming.table]
         key = str(table.key)
         if incoming.frame.is_empty():
-            return incoming.frame, CONFLICTS.to_frame()
-        try:
-            there = validate(table.name, self._warehouse.rows_with(table.name, incoming.frame[key]))
-        except LedgerError as error:
-            problem = f"{raw_name(table.name)} holds ids of this file in rows that are not valid ({error.problem})"
-            raise IntakeError(incoming.source, problem, "correct these rows first", field=error.column) from error
+            return incoming.frame, CONFLICTS.to_frame().with_columns(told=pl.lit(True))
+        there = self._there(incoming)
         both = incoming.frame.with_row_index("at").join(there, on=key, suffix=" there", maintain_order="left")
         differing = [
-            both.filter(pl.col(name).ne_missing(pl.col(f"{name} there"))).select(
+            both.filter(_differs(name)).select(
                 "at",
                 pl.col(key).alias("id"),
                 pl.lit(name).alias("column"),
+                _is_told(name).alias("told"),
                 _shown(name, f"{name} there").alias("there"),
                 _shown(name, name).alias("here"),
             )
@@ -311,12 +356,11 @@ class Intake:
         ]
         conflicts = pl.concat(differing).sort("at", maintain_order=True)
         where = conflicts["at"].map_elements(incoming.place, return_dtype=pl.String).alias("where")
-        conflicts = conflicts.with_columns(where).select(list(CONFLICTS))
+        conflicts = conflicts.with_columns(where).select(*CONFLICTS, "told")
         return incoming.frame.join(there.select(key), on=key, how="anti", maintain_order="left"), conflicts
 
 
-def _statement(name: str, content: bytes) -> _Read:
-    incoming = read_statement(name, content)
+def _of(incoming: Incoming) -> _Read:
     return _Read(incoming, incoming.table, incoming.format)
 
 
@@ -337,7 +381,8 @@ def _tried(read: Callable[[], Incoming]) -> tuple[Incoming | None, IntakeError |
 
 def _weighed(table: str, differing: pl.DataFrame) -> tuple[pl.DataFrame, tuple[str, ...]]:
     """The differences for which a file is refused, and a note on rows of which only the wording differs."""
-    conflicts = differing.filter(~pl.col("column").is_in(_WORDING[table]).all().over("id"))
+    worded = pl.col("column").is_in(_WORDING[table]) | ~pl.col("told")
+    conflicts = differing.filter(~worded.all().over("id")).drop("told")
     rows = differing["id"].n_unique() - conflicts["id"].n_unique()
     note = f"{rows:,} {'row is' if rows == 1 else 'rows are'} there already, worded differently; what is there is kept"
     return conflicts, (note,) if rows else ()
@@ -357,6 +402,22 @@ def _differing(incoming: Incoming, conflicts: pl.DataFrame) -> IntakeError | Non
         where=first["where"],
         field=first["column"],
     )
+
+
+def _is_told(name: str) -> pl.Expr:
+    """Whether a value stands on both sides: what only one of them tells is no difference."""
+    return pl.col(name).is_not_null() & pl.col(f"{name} there").is_not_null()
+
+
+def _differs(name: str) -> pl.Expr:
+    """Whether a value is another than what is there; a tax id may be written in another way."""
+    here, there = pl.col(name), pl.col(f"{name} there")
+    if name == "counterparty_tax_id":
+        return plain_tax_id(name).ne_missing(plain_tax_id(f"{name} there"))
+    if name == "counterparty_id":
+        made = here.eq_missing(plain_tax_id("counterparty_tax_id"))
+        return here.ne_missing(there) & ~(made & here.eq_missing(plain_tax_id(f"{name} there")))
+    return here.ne_missing(there)
 
 
 def _shown(name: str, column: str) -> pl.Expr:

@@ -1,15 +1,36 @@
 """Amounts and dates as people write them, a column at a time: what one value leaves open, the others may tell."""
 
+import re
 from dataclasses import dataclass
 from typing import Final, Literal
 
 import polars as pl
 
-Decimal = Literal["", ",", "."]
-Order = Literal["", "DMY", "MDY"]
+from matching_platform.ledger.money import CURRENCIES
 
-# Currencies, blanks of any kind and apostrophes are no part of a number.
-_BESIDE: Final = r"(?i)^\p{Sc}|\p{Sc}$|^[A-Z]{3}\b|[A-Z]{3}$|zł\.?$|kč$|[\s\u00a0\u202f\u2009'’]"
+Decimal = Literal["", ",", "."]
+Order = Literal["", "DMY", "MDY", "YMD"]
+
+# Signs of currencies, and the codes that each may mean.
+SIGNS: Final[dict[str, tuple[str, ...]]] = {
+    **{
+        sign: (code,)
+        for sign, code in zip("€£₴₹₺₪₩₽₫₸₱฿", "EUR GBP UAH INR TRY ILS KRW RUB VND KZT PHP THB".split(), strict=True)
+    },
+    "zł": ("PLN",),
+    "Kč": ("CZK",),
+    "¥": ("CNY", "JPY"),
+    "$": tuple(
+        """ARS AUD BBD BMD BND BSD BZD CAD CLP COP CUP DOP FJD GYD HKD JMD KYD LRD MXN NAD NZD SBD SGD SRD TTD TWD USD
+        UYU XCD""".split()
+    ),
+}
+
+# Blanks of any kind and apostrophes are no part of a number.
+_BLANKS: Final = r"[\s\u00a0\u202f\u2009'’]"
+_CURRENCY: Final = "|".join([*sorted(CURRENCIES), r"zł\.?", *(re.escape(sign) for sign in SIGNS if sign != "zł")])
+_BEFORE: Final = rf"(?i)^([-+(]?)({_CURRENCY})"
+_BEHIND: Final = rf"(?i)({_CURRENCY})([-+)]?)$"
 _MONTHS: Final = ("%d %b %Y", "%d %B %Y", "%d-%b-%Y", "%b %d, %Y")
 _DAY: Final = r"^(\d{1,4})[-./ ](\d{1,2})[-./ ](\d{2}|\d{4})$"
 _TIME: Final = r"[T ]+\d{1,2}:\d{2}.*$"
@@ -37,7 +58,7 @@ def amounts(texts: pl.Series, decimal: Decimal = "") -> pl.Series:
 
     UnreadableError where values disagree on the decimal sign, or none tells it (1,234) and `decimal` does not say.
     """
-    bare = texts.str.replace_all(_BESIDE, "").str.replace_all("[−–]", "-").str.strip_chars()
+    bare = _bare(texts).str.replace(_BEFORE, "${1}").str.replace(_BEHIND, "${2}")
     negative = bare.str.contains(r"^-|-$|^\(.*\)$")
     digits = bare.str.replace_all(r"^[-+(]|[-+)]$", "")
     sign = decimal or _decimal_sign(digits, texts)
@@ -50,10 +71,34 @@ def amounts(texts: pl.Series, decimal: Decimal = "") -> pl.Series:
     return pl.select(pl.concat_str(pl.when(negative).then(pl.lit("-")).otherwise(pl.lit("")), plain)).to_series()
 
 
+def currencies(texts: pl.Series) -> pl.Series:
+    """The codes that what stands beside each amount may mean, apart by blanks; null where nothing does.
+
+    UnreadableError where what stands before an amount and behind it means different currencies.
+    """
+    bare = _bare(texts)
+    marks = pl.DataFrame({"before": bare.str.extract(_BEFORE, 2), "behind": bare.str.extract(_BEHIND, 1)})
+    pairs = marks.unique()
+    codes = pl.Series("codes", [_meant(*pair) for pair in pairs.rows()], dtype=pl.String)
+    read = marks.join(pairs.with_columns(codes), on=marks.columns, how="left", nulls_equal=True, maintain_order="left")
+    _refuse(texts, read["codes"].fill_null("none") != "", "is in two currencies")
+    return read["codes"]
+
+
+def _meant(*marks: str | None) -> str | None:
+    """What all marks beside an amount may mean, '' where nothing."""
+    meanings = [set(_MEANINGS[mark.upper().rstrip(".")]) for mark in marks if mark]
+    return " ".join(sorted(set.intersection(*meanings))) if meanings else None
+
+
+_MEANINGS: Final = {code: (code,) for code in CURRENCIES} | {sign.upper(): codes for sign, codes in SIGNS.items()}
+
+
 def dates(texts: pl.Series, order: Order = "") -> pl.Series:
     """Days of dates in one form: year first, day first, month first, or with the month's English name.
 
-    UnreadableError where a column could mean either of two orders (03/04/2024) and `order` does not say.
+    In a workbook, cells that are dates, which come with the year first, and texts such as 31.12.2024 may stand together.
+    UnreadableError where a column could mean more than one order (03/04/2024, 24-01-15) and `order` does not say.
     """
     bare = texts.str.replace(_TIME, "").str.strip_chars()
     spelled = pl.select(pl.coalesce(bare.str.to_date(form, strict=False) for form in _MONTHS)).to_series()
@@ -65,23 +110,36 @@ def dates(texts: pl.Series, order: Order = "") -> pl.Series:
     year_first = _day(year, *parts[1:]).zip_with(~whole, bare.str.to_date("%Y%m%d", strict=False))
     if year_first.null_count() == texts.null_count():
         return year_first
-    day_first, month_first = _day(parts[2], parts[1], parts[0]), _day(parts[2], parts[0], parts[1])
-    read = {"DMY": day_first, "MDY": month_first}
+    day_first = _day(parts[2], parts[1], parts[0])
+    pointed = day_first.set(~bare.str.contains(r"^\d{1,2}\.\d{1,2}\.\d{4}$").fill_null(False), None)
+    mixed = year_first.fill_null(pointed)
+    if year_first.null_count() < texts.len() and mixed.null_count() == texts.null_count():
+        return mixed
+    month_first, short_year_first = _day(parts[2], parts[0], parts[1]), _day(parts[0], parts[1], parts[2])
+    read = {"DMY": day_first, "MDY": month_first, "YMD": short_year_first}
     if order:
         return _whole(texts, read[order], f"is not a date ({order})")
-    fitting = [days for days in read.values() if days.null_count() == texts.null_count()]
-    points = bare.str.contains(".", literal=True).all()
-    if len(fitting) == 2 and not points and not day_first.equals(month_first):
-        at = int((day_first != month_first).arg_true()[0])
+    # Years of two digits come first between hyphens alone (24-01-15).
+    orders = read.values() if bare.str.contains("-", literal=True).any() else (day_first, month_first)
+    fitting = [days for days in orders if days.null_count() == texts.null_count()]
+    other = next((days for days in fitting[1:] if not days.equals(fitting[0])), None)
+    if other is not None and not bare.str.contains(".", literal=True).all():
+        at = int((fitting[0] != other).arg_true()[0])
         raise UnreadableError(
             f"'{texts[at]}' can be two dates, and no value of the column tells which",
-            "say whether the day (DMY) or the month (MDY) comes first",
+            "say whether the day (DMY), the month (MDY) or the year (YMD) comes first",
             at,
         )
-    return fitting[0] if fitting else _whole(texts, _fullest(day_first, month_first, year_first), "is not a date")
+    return (
+        fitting[0] if fitting else _whole(texts, _fullest(day_first, month_first, year_first, spelled), "is not a date")
+    )
 
 
 _NAMES: Final = {",": "comma", ".": "point"}
+
+
+def _bare(texts: pl.Series) -> pl.Series:
+    return texts.str.replace_all(_BLANKS, "").str.replace_all("[−–]", "-")
 
 
 def _decimal_sign(digits: pl.Series, texts: pl.Series) -> str:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import logging
 import os
 import resource
 import subprocess
@@ -23,9 +24,12 @@ _TEXT: Final = 128 * 2**20  # bytes of all cells
 _MEMORY: Final = 2**30  # bytes that reading may take
 _SECONDS: Final = 60  # of a processor
 _WAIT: Final = 120  # seconds
+_TOLD: Final = 2_000  # characters of what went wrong
 _ADVICE: Final = "split it, or delete what stands far from the table"
+_HEAD: Final = 60  # rows of other sheets, by which their headers are found
 # One at a time, so that the memory of all together is bounded, too.
 _READING: Final = Lock()
+_log = logging.getLogger(__name__)
 
 
 def check_extent(source: str, rows: int, columns: int) -> None:
@@ -35,9 +39,10 @@ def check_extent(source: str, rows: int, columns: int) -> None:
         raise IntakeError(source, problem, _ADVICE)
 
 
-def read_workbook(source: str, content: bytes) -> tuple[str, int, pl.DataFrame]:
-    """The first sheet with a table: its name, how many sheets there are, and its cells as text; IntakeError where there is
-    none, or where reading takes more memory or time than there is for it."""
+def read_workbook(source: str, content: bytes) -> tuple[str, int, pl.DataFrame, dict[str, pl.DataFrame]]:
+    """The first visible sheet with a table: its name, how many visible sheets there are, its cells as text, and the first
+    rows of the others by their names; IntakeError where there is none, or where reading takes more memory or time than there
+    is for it."""
     paths = os.pathsep.join(filter(None, sys.path))
     try:
         with _READING:
@@ -50,6 +55,7 @@ def read_workbook(source: str, content: bytes) -> tuple[str, int, pl.DataFrame]:
                 env={**os.environ, "PYTHONPATH": paths},
             )
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
+        _log.warning("reading %s: %s: %s", source, error, (error.stderr or b"").decode(errors="replace")[-_TOLD:])
         raise IntakeError(source, "takes too much memory or time to be read", _ADVICE) from error
     answer = io.BytesIO(done.stdout)
     told = json.loads(answer.readline())
@@ -57,11 +63,17 @@ def read_workbook(source: str, content: bytes) -> tuple[str, int, pl.DataFrame]:
         raise IntakeError(source, told["problem"], told["advice"])
     grid = pl.read_ipc_stream(answer)
     grid.columns = [str(number) for number in range(grid.width)]
-    return told["sheet"], told["sheets"], grid.cast(pl.String)
+    others = {name: _table(rows) for name, rows in told["others"].items()}
+    return told["sheet"], 1 + len(others), grid.cast(pl.String), others
 
 
-def _first_table(content: bytes) -> tuple[str, int, Any]:
-    """The name, the number of sheets, and the cells as a record batch."""
+def _table(rows: list[list[str | None]]) -> pl.DataFrame:
+    width = max(map(len, rows), default=0)
+    return pl.DataFrame(rows, {str(number): pl.String for number in range(width)}, orient="row")
+
+
+def _first_table(content: bytes) -> tuple[str, Any, dict[str, list[list[str | None]]]]:
+    """The name, the cells as a record batch, and the first rows of the other visible sheets."""
     import fastexcel
 
     if content.startswith(ZIP):
@@ -69,21 +81,27 @@ def _first_table(content: bytes) -> tuple[str, int, Any]:
             pass
     try:
         reader = fastexcel.read_excel(content)
-        for name in reader.sheet_names:
-            sheet = reader.load_sheet(name, header_row=None, dtypes="string")
-            if sheet.height > 1 and sheet.width > 1:
-                break
-        else:
+        name, grid = "", None
+        others: dict[str, list[list[str | None]]] = {}
+        for one in reader.sheet_names:
+            sheet = reader.load_sheet(one, header_row=None, dtypes="string", n_rows=_HEAD if name else None)
+            if sheet.visible != "visible":
+                continue
+            if not name and sheet.height > 1 and sheet.width > 1:
+                check_extent("", sheet.height, sheet.width)
+                name, grid = one, sheet.to_arrow()
+            else:
+                columns = sheet.to_arrow().slice(0, _HEAD).to_pydict().values() if 0 < sheet.width <= COLUMNS else []
+                others[one] = [list(row) for row in zip(*columns, strict=True)]
+        if grid is None:
             raise IntakeError("", "has no sheet with a table", "put the table on a sheet of its own")
-        check_extent("", sheet.height, sheet.width)
-        grid = sheet.to_arrow()
     # What reads workbooks panics on damaged ones, which is no Exception.
     except (fastexcel.FastExcelError, pl.exceptions.PanicException) as error:
         told = (str(error).splitlines() or [type(error).__name__])[0]
         raise IntakeError("", f"is no workbook that can be read ({told})", "save it again as .xlsx") from error
     if grid.nbytes > _TEXT:
         raise IntakeError("", f"holds more than {_TEXT // 2**20} MiB of text", "split it")
-    return name, len(reader.sheet_names), grid
+    return name, grid, others
 
 
 def _limit(what: int, most: int) -> None:
@@ -104,11 +122,11 @@ def _answer() -> None:
     for what, most in {resource.RLIMIT_DATA: _MEMORY, resource.RLIMIT_CPU: _SECONDS, resource.RLIMIT_CORE: 0}.items():
         _limit(what, most)
     try:
-        sheet, sheets, grid = _first_table(sys.stdin.buffer.read())
+        sheet, grid, others = _first_table(sys.stdin.buffer.read())
     except IntakeError as error:
         _say({"problem": error.problem, "advice": error.advice})
         return
-    _say({"sheet": sheet, "sheets": sheets})
+    _say({"sheet": sheet, "others": others})
     with pa.ipc.new_stream(sys.stdout.buffer, grid.schema) as stream:
         stream.write_batch(grid)
 

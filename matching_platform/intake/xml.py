@@ -9,11 +9,13 @@ from matching_platform.intake.incoming import IntakeError
 # Each element, attribute and text takes far more memory than the signs in the file.
 _MARKUP: Final = (b"<", b"=")
 _MOST: Final = 2_000_000
+_ENVELOPE: Final = "StandardBusinessDocument"  # of Peppol: a header and then the document
 _LARGEST: Final = 32 * 2**20  # bytes
 
 
 def parse(source: str, content: bytes) -> Any:
-    """The root element; IntakeError where this is no XML, or declares a document type, in which entities would hide."""
+    """The root element, of a document in an envelope the document's; IntakeError where this is no XML, or declares a
+    document type, in which entities would hide."""
     if len(content) > _LARGEST:
         raise IntakeError(source, f"has more than {_LARGEST // 2**20} MiB, too much for XML", "split it")
     if sum(map(content.count, _MARKUP)) > _MOST:
@@ -29,7 +31,7 @@ def parse(source: str, content: bytes) -> Any:
         raise IntakeError(source, f"is no XML ({told})", "export it again", where=where) from error
     if root.getroottree().docinfo.internalDTD is not None:
         raise IntakeError(source, "declares a document type, which is never read", "export it without")
-    return root
+    return root[-1] if local_name(root) == _ENVELOPE and len(root) else root
 
 
 def local_name(element: Any) -> str:

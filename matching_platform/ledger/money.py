@@ -35,3 +35,9 @@ def to_minor(column: str) -> pl.Expr:
 def to_decimal(column: str) -> pl.Expr:
     """The inverse of `to_minor`: DECIMAL(18, 2) in major units."""
     return (pl.col(column).cast(pl.Decimal(38, 2)) / MINOR_UNITS).cast(DECIMAL).alias(column)
+
+
+def decimal(minor: int) -> str:
+    """Minor units as text in major ones, with two places."""
+    whole, part = divmod(abs(minor), MINOR_UNITS)
+    return f"{'-' if minor < 0 else ''}{whole}.{part:02d}"

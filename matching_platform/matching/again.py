@@ -99,7 +99,7 @@ class Again:
         last = self._books.get(month)
         if last is not None and last.force.equals(force):
             return _keep(self._books, month, last)
-        earlier = self._credible(force)
+        earlier = credible(replace(self._ledger, matches=force))
         known = replace(self._history, earlier=earlier).month(month)
         same = last is not None and last.known.invoices["invoice_id"].equals(known.invoices["invoice_id"])
         owed = last.owed if last is not None and same else Owed.of(known.invoices)
@@ -123,12 +123,15 @@ class Again:
         )
         return _Said(force, taught, asked)
 
-    def _credible(self, rows: pl.DataFrame) -> pl.DataFrame:
-        return credible(replace(self._ledger, matches=rows))
-
     def _memory_of(self, rows: pl.DataFrame) -> Memory:
         """What `rows` teach beside what the model has learned from."""
-        return Memory.of(settled(self._ledger, self._credible(rows.filter(pl.col("booked_on") >= self._since))))
+        rows = rows.filter(pl.col("booked_on") >= self._since)
+        named = Ledger(
+            self._ledger.invoices.filter(pl.col("invoice_id").is_in(rows["invoice_id"].implode())),
+            self._ledger.transfers.filter(pl.col("transfer_id").is_in(rows["transfer_id"].implode())),
+            rows,
+        )
+        return Memory.of(settled(named, credible(named)))
 
 
 def _keep(cache: dict[str, _Kept], month: str, value: _Kept) -> _Kept:

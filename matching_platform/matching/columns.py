@@ -295,6 +295,8 @@ def _settles_nothing(transfers: pl.DataFrame, memory: Memory) -> dict[str, npt.N
 def _repeated(transfers: pl.DataFrame, lately: pl.DataFrame) -> dict[str, Floats]:
     """1 where the same payer brought the same amount in the days before, and where he wrote the same title, too."""
     columns = ("name", "amount", "direction", "booked_on", "title")
+    # Of what came lately, next to nothing is like one of a few transfers.
+    lately = lately.join(transfers, on=columns[:3], how="semi", nulls_equal=True)
     both = pl.concat([frame.select("transfer_id", *columns) for frame in (lately, transfers)]).with_row_index("row")
     both = both.sort("booked_on", "transfer_id")
     flags = {}

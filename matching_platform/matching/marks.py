@@ -14,7 +14,7 @@ from matching_platform.matching import key_spaces
 from matching_platform.matching.arrays import Ints
 from matching_platform.matching.candidates import Keys, join
 from matching_platform.matching.columns import BARE_NUMBER, number_groups
-from matching_platform.matching.rules import RULES
+from matching_platform.matching.rules import RULE_INDEX, RULES, SPELLED_OUT
 from matching_platform.matching.text import (
     LONGEST_KEY,
     SEPA_REMITTANCE,
@@ -32,46 +32,62 @@ _SHORTEST_WORD: Final = 3  # letters; shorter ones name nobody
 _SPELLED_IN_A_WORD: Final = ".'’`\""  # what stands inside words without parting them
 # Ranks of what was found: what stands alone in the order of the rules, what stands in more digits, a part of a number.
 _EMBEDDED: Final = len(RULES)
+_EXACT: Final = frozenset(RULE_INDEX[name] for name in SPELLED_OUT)
+_IN_FULL: Final = (RULE_INDEX["number"], RULE_INDEX["reference"])
 _BARE: Final = 2 * len(RULES)
 _NAME: Final = _BARE + 1
 _SHARED_BY: Final = 2  # invoices that may have a bare number in common; what more have says nothing
+# Days and months as people write them, 2024-12-16, 20241216, 16.12.24, 12/2024, 2024M12: they resemble many numbers.
+_YEAR, _MONTH, _DAY = "(?:19|20)[0-9]{2}", "(?:1[0-2]|0?[1-9])", "(?:3[01]|[12][0-9]|0?[1-9])"
+_DATE: Final = re.compile(
+    rf"(?<![0-9])(?:{_YEAR}[-./M]?{_MONTH}(?:[-./]?{_DAY})?|(?:{_DAY}[-./]?)?{_MONTH}[-./]?{_YEAR}"
+    rf"|{_DAY}[-./]{_MONTH}[-./][0-9]{{2}})(?![0-9])"
+)
 
 
 class Mark(NamedTuple):
-    """The characters of a title from `start` up to `end`, and of which invoice they are the number, reference or name."""
+    """The characters of a title from `start` up to `end`, and of which invoice they are the number, reference or name.
+
+    What is not exact only resembles it: a digit differs, or it stands in more digits, or is a part of the number.
+    """
 
     start: int
     end: int
     kind: Kind
     invoice_id: str
+    is_exact: bool = True
 
 
-def marks(title: str, invoices: pl.DataFrame) -> list[Mark]:
+def marks(title: str, invoices: pl.DataFrame, others: pl.DataFrame | None = None) -> list[Mark]:
     """What of `title` names one of `invoices`: invoice_id, number, reference (or null), counterparty_name.
 
-    Numbers and references are found as the candidate rules find them, among the given invoices: with other separators,
-    without zeros, glued to others, with one typo, or as a bare running number that no third one shares; so give all that
-    could be meant, and first those that are proposed. In order, without overlaps: of what overlaps, the longest stays, then
-    what is spelled best, then what belongs to the invoice that comes first.
+    Numbers and references are found as the candidate rules find them, among the given invoices: exactly, which is with any
+    separators and zeros; glued to others, with one typo, or as a bare running number that no third one shares. So give all
+    that could be meant, and first those that are proposed. Of the `others`, such as settled ones, only what stands there
+    exactly is found. A date is a number only where it has all its digits. In order, without overlaps: of what overlaps,
+    what is exact stays, then the longest, then what is spelled best, then what belongs to the invoice that comes first.
     """
     written = _Written.of(title)
-    owed = invoices.select(
-        folded(pl.col("number", "reference").cast(pl.String)),
-        name=words(without_legal_form(folded(pl.col("counterparty_name")))),
-    )
-    found = sorted({*_numbers(written, owed["number"], owed["reference"]), *_names(written, owed["name"])})
+    every = invoices if others is None else pl.concat([invoices, others.select(invoices.columns)])
+    number, reference = every.select(folded(pl.col("number", "reference").cast(pl.String)))
+    names = invoices.select(words(without_legal_form(folded(pl.col("counterparty_name"))))).to_series()
+    found = {*_numbers(written, number, reference, len(invoices)), *_names(written, names)}
+    dates = written.dates()
     taken = np.zeros(len(title), bool)
     kept = []
-    for find in found:
-        if not taken[find.start : find.end].any():
+    for find in sorted(found):
+        is_date = find.rank not in _IN_FULL and any(start <= find.start and find.end <= end for start, end in dates)
+        if not is_date and not taken[find.start : find.end].any():
             taken[find.start : find.end] = True
-            kept.append(Mark(find.start, find.end, find.kind, invoices["invoice_id"][find.invoice]))
+            is_exact = find.kind == "name" or not find.is_vague
+            kept.append(Mark(find.start, find.end, find.kind, every["invoice_id"][find.invoice], is_exact))
     return sorted(kept)
 
 
 class _Find(NamedTuple):
     """A mark that may be; the least one is the best."""
 
+    is_vague: bool
     shortness: int  # minus its characters
     rank: int
     start: int
@@ -100,7 +116,11 @@ class _Written:
 
     def find(self, first: int, last: int, rank: int, kind: Kind, invoice: int) -> _Find:
         start, end = self.place[first], self.after[last]
-        return _Find(start - end, rank, start, end, invoice, kind)
+        return _Find(rank not in _EXACT, start - end, rank, start, end, invoice, kind)
+
+    def dates(self) -> list[tuple[int, int]]:
+        """From where up to where in the title dates stand."""
+        return [(self.place[found.start()], self.after[found.end() - 1]) for found in _DATE.finditer(self.text)]
 
 
 def _remittance_from(text: str) -> int:
@@ -111,7 +131,8 @@ def _remittance_from(text: str) -> int:
     return 0
 
 
-def _numbers(written: _Written, number: pl.Series, reference: pl.Series) -> Iterator[_Find]:
+def _numbers(written: _Written, number: pl.Series, reference: pl.Series, owed: int) -> Iterator[_Find]:
+    """Of all but the first `owed` invoices, only what is exact."""
     digits = Digits.of(pl.Series([written.text]))
     places = np.array([at for at, character in enumerate(written.text) if character in "0123456789"], np.int64)
     if not len(places):
@@ -131,8 +152,10 @@ def _numbers(written: _Written, number: pl.Series, reference: pl.Series) -> Iter
         for window, row, rank in zip(read.keys.row[at], keys.row[to], ranks, strict=True):
             kind: Kind = "number" if row < len(reference) else "reference"
             invoice = int(row) % len(reference)
+            if invoice >= owed and rank not in _EXACT:
+                continue
             yield written.find(read.first[window], read.last[window], int(rank), kind, invoice)
-    yield from _bare_numbers(written, digits, places, number)
+    yield from _bare_numbers(written, digits, places, number.head(owed))
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, date, datetime
-from typing import Any, Final, Literal
+from datetime import date, datetime
+from typing import Final, Literal
 
 import polars as pl
 from sqlalchemy import (
@@ -11,7 +11,6 @@ from sqlalchemy import (
     Column,
     Connection,
     Date,
-    DateTime,
     Engine,
     Integer,
     MetaData,
@@ -23,8 +22,7 @@ from sqlalchemy import (
     select,
 )
 
-from matching_platform.database import append_only, writing
-from matching_platform.ledger.money import MINOR_UNITS
+from matching_platform.database import Moment, append_only, create
 from matching_platform.review.decisions import Decision
 
 UNATTENDED: Final = "unattended"
@@ -47,7 +45,7 @@ _TABLE: Final = append_only(
         "bookings",
         _METADATA,
         Column("number", Integer, primary_key=True, autoincrement=False),
-        Column("booked_at", DateTime, nullable=False),
+        Column("booked_at", Moment, nullable=False),
         Column("transfer_id", String, nullable=False, index=True),
         Column("booked_on", Date, nullable=False),
         Column("invoice_id", String, nullable=False),
@@ -88,8 +86,7 @@ class Bookings:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        with writing(engine) as connection:
-            _METADATA.create_all(connection)
+        create(engine, _METADATA)
 
     def read(self, after: int = 0, limit: int | None = None) -> list[Booking]:
         """The entries above a number, the first one first."""
@@ -121,7 +118,7 @@ def net(entries: pl.DataFrame) -> pl.DataFrame:
 def read(connection: Connection, after: int, limit: int | None = None) -> list[Booking]:
     """The entries above a number, the first one first, as a transaction sees them."""
     rows = connection.execute(select(_TABLE).where(_TABLE.c.number > after).order_by(_TABLE.c.number).limit(limit))
-    return [_booking(row) for row in rows]
+    return [Booking(**row._mapping) for row in rows]
 
 
 def last(connection: Connection) -> int:
@@ -133,7 +130,8 @@ def outstanding(connection: Connection, transfer_id: str) -> dict[str, Booking]:
     """The entries of a transfer that nobody has reversed, by invoice."""
     query = select(_TABLE).where(_TABLE.c.transfer_id == transfer_id).order_by(_TABLE.c.number)
     held: dict[str, Booking] = {}
-    for entry in map(_booking, connection.execute(query)):
+    for row in connection.execute(query):
+        entry = Booking(**row._mapping)
         if entry.entry == "book":
             held[entry.invoice_id] = entry
         else:
@@ -144,7 +142,7 @@ def outstanding(connection: Connection, transfer_id: str) -> dict[str, Booking]:
 def append(connection: Connection, entries: Sequence[Booking]) -> None:
     """Adds entries whose numbers follow the last one, in a transaction of `database.writing`."""
     if entries:
-        connection.execute(_TABLE.insert(), [_row(entry) for entry in entries])
+        connection.execute(_TABLE.insert(), [asdict(entry) for entry in entries])
 
 
 def changes(
@@ -175,17 +173,3 @@ def reversals(held: Mapping[str, Booking], now: datetime, last: int) -> list[Boo
         replace(entry, number=number, booked_at=now, entry="reverse", by=UNATTENDED, actor=CORRECTED)
         for number, entry in enumerate(held.values(), last + 1)
     ]
-
-
-def decimal(amount: int) -> str:
-    """Minor units as text with two places."""
-    sign, whole = "-" if amount < 0 else "", abs(amount)
-    return f"{sign}{whole // MINOR_UNITS}.{whole % MINOR_UNITS:02d}"
-
-
-def _row(entry: Booking) -> dict[str, Any]:
-    return asdict(entry) | {"booked_at": entry.booked_at.astimezone(UTC).replace(tzinfo=None)}
-
-
-def _booking(row: Any) -> Booking:
-    return Booking(**dict(row._mapping) | {"booked_at": row.booked_at.replace(tzinfo=UTC)})

@@ -10,60 +10,22 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from matching_platform.ledger.money import to_decimal
 from matching_platform.ledger.months import first_day, month_of, next_month
 from matching_platform.ledger.schema import PROPOSALS, TABLES
 from matching_platform.matching.arrays import Doubles, Flags, Ints
 from matching_platform.matching.text import account_key, folded, name_key
+from matching_platform.review.parts import Parts
+from matching_platform.review.rates import main_currency, rates
 
 # `advance`: whether the model had not learned from the month.
 PROPOSED: Final = pl.Schema({**PROPOSALS, "model": pl.String(), "advance": pl.Boolean()})
 DECISIONS: Final = ("auto", "review", "none")
 AUTO: Final = DECISIONS.index("auto")
-_EPOCH: Final = date(1970, 1, 1)
-_RATES_KEPT: Final = 40  # of a pair of currencies; enough for a median that follows the market
+# As people write it.
+_AMOUNT: Final = to_decimal("amount").cast(pl.String)
 
 Texts = npt.NDArray[np.object_]
-
-
-@dataclass(frozen=True)
-class Parts:
-    """What T transfers settle: `starts` int64[T + 1] into `invoice` int64[N], rows of invoices, and `amount` int64[N]."""
-
-    starts: Ints
-    invoice: Ints
-    amount: Ints
-
-    @classmethod
-    def of(cls, transfers: int, rows: pl.DataFrame) -> "Parts":
-        """`rows`: transfer, invoice (rows of both tables) and amount."""
-        rows = rows.select("transfer", "invoice", "amount").cast(pl.Int64).sort("transfer", maintain_order=True)
-        transfer, invoice, amount = (rows[name].to_numpy() for name in rows.columns)
-        return cls(np.searchsorted(transfer, np.arange(transfers + 1)), invoice, amount)
-
-    @cached_property
-    def transfer(self) -> Ints:
-        return np.repeat(np.arange(len(self.starts) - 1), np.diff(self.starts))
-
-    @cached_property
-    def size(self) -> Ints:
-        return np.diff(self.starts)
-
-    def at(self, transfer: int) -> dict[int, int]:
-        """Amounts by row of the invoice."""
-        inside = slice(self.starts[transfer], self.starts[transfer + 1])
-        return dict(zip(self.invoice[inside].tolist(), self.amount[inside].tolist(), strict=True))
-
-    def signature(self) -> Ints:
-        """int64[T]: equal for equal sets of invoices and amounts, and else, but for an improbable chance, different."""
-        mixed = (self.invoice + 1) * np.int64(-7046029254386353131) ^ (self.amount * np.int64(-4417276706812531889))
-        mixed = (mixed ^ (mixed >> 29)) * np.int64(-4658895280553007687)
-        total = np.r_[0, np.cumsum(mixed ^ (mixed >> 32))]
-        return total[self.starts[1:]] - total[self.starts[:-1]]
-
-    def chosen(self, transfers: Flags) -> "Parts":
-        """Those of some transfers alone."""
-        keep = transfers[self.transfer]
-        return Parts(np.r_[0, np.cumsum(np.where(transfers, self.size, 0))], self.invoice[keep], self.amount[keep])
 
 
 @dataclass(frozen=True)
@@ -113,7 +75,7 @@ class Books:
         tagged[last["transfer"].to_numpy()] = True
         tagged_on[last["transfer"].to_numpy()] = last["tagged_on"].to_physical().to_numpy()
         parts = Parts.of(len(transfers), tags.drop_nulls("invoice"))
-        main = _main_currency(transfers)
+        main = main_currency(transfers)
         return cls(
             transfers,
             invoices,
@@ -122,7 +84,7 @@ class Books:
             tagged_on,
             _proposals(proposed, transfers, invoices),
             main,
-            _rates(main, transfers, invoices, parts),
+            rates(main, transfers, invoices, parts),
             {name: row for row, name in enumerate(transfers["transfer_id"])},
             {name: row for row, name in enumerate(invoices["invoice_id"])},
         )
@@ -145,7 +107,7 @@ class Books:
 
     def month(self, month: str) -> slice:
         """The rows of a month's transfers."""
-        ends = [(day - _EPOCH).days for day in (first_day(month), first_day(next_month(month)))]
+        ends = [day_number(day) for day in (first_day(month), first_day(next_month(month)))]
         return slice(*(int(end) for end in np.searchsorted(self.booked_on, ends)))
 
     def who(self, transfer: int, invoice: int) -> str:
@@ -251,14 +213,19 @@ class Books:
         )
         rows = self.transfers.with_row_index("transfer").cast({"transfer": pl.Int64})
         rows = rows.join(proposed, on="transfer", how="left", maintain_order="left")
-        columns = ["transfer_id", "counterparty_name", "title", _written("amount"), pl.col("text").fill_null("")]
+        columns = ["transfer_id", "counterparty_name", "title", _AMOUNT, pl.col("text").fill_null("")]
         return rows.select(folded(pl.concat_str(columns, separator="\n")))["transfer_id"]
 
     @cached_property
     def invoice_text(self) -> pl.Series:
         """What is searched of an invoice: number, name, reference and amount."""
-        columns = ["number", "counterparty_name", pl.col("reference").fill_null(""), _written("amount"), "invoice_id"]
+        columns = ["number", "counterparty_name", pl.col("reference").fill_null(""), _AMOUNT, "invoice_id"]
         return self.invoices.select(folded(pl.concat_str(columns, separator="\n")))["number"]
+
+
+def day_number(day: date) -> int:
+    """Days since 1970, as the arrays have them."""
+    return (day - date(1970, 1, 1)).days
 
 
 def sought(text: str) -> str:
@@ -280,16 +247,6 @@ def keys_of(rows: pl.DataFrame) -> pl.Series:
     """
     said = pl.col("evidence").list.eval(pl.element().str.replace_all(r"\d+", "#")).list.join("\n")
     return rows.select(pl.concat_str("who", "decision", said, separator="\n").hash(seed=0))["who"]
-
-
-def signature(parts: Mapping[int, int]) -> int:
-    """That of `Parts` for one transfer."""
-    one = Parts(np.array([0, len(parts)]), np.array([*parts], np.int64), np.array([*parts.values()], np.int64))
-    return int(one.signature()[0])
-
-
-def _written(column: str) -> pl.Expr:
-    return (pl.col(column).cast(pl.Decimal(38, 2)) / 100).cast(pl.Decimal(38, 2)).cast(pl.String)
 
 
 def _placed(rows: pl.DataFrame, transfers: pl.DataFrame, invoices: pl.DataFrame) -> pl.DataFrame:
@@ -336,42 +293,6 @@ def _proposals(proposed: pl.DataFrame, transfers: pl.DataFrame, invoices: pl.Dat
             every.with_columns(pl.col("who", "decision").fill_null(""), pl.col("evidence").fill_null([]))
         ).to_numpy(),
     )
-
-
-def _main_currency(transfers: pl.DataFrame) -> str:
-    """That of most transfers."""
-    counted = transfers.group_by("currency").len().sort("len", "currency", descending=[True, False])
-    return str(counted["currency"][0]) if len(counted) else "EUR"
-
-
-def _rates(main: str, transfers: pl.DataFrame, invoices: pl.DataFrame, tags: Parts) -> dict[str, float]:
-    """By currency, units of the main one for one of it, from what transfers brought for lone invoices of another currency:
-    the median of the last ones, through a third currency where there is no other way."""
-    alone = tags.size[tags.transfer] == 1
-    paid = pl.DataFrame(
-        {
-            "booked_on": transfers["booked_on"].gather(tags.transfer),
-            "from": invoices["currency"].gather(tags.invoice),
-            "to": transfers["currency"].gather(tags.transfer),
-            "rate": transfers["amount"].gather(tags.transfer) / tags.amount,
-        }
-    ).filter(pl.Series(alone) & (pl.col("from") != pl.col("to")) & (pl.col("rate") > 0) & pl.col("rate").is_finite())
-    pairs = (
-        paid.sort("from", "to", "booked_on")
-        .group_by("from", "to", maintain_order=True)
-        .agg(pl.col("rate").tail(_RATES_KEPT).median())
-    )
-    ways: dict[str, dict[str, float]] = {}
-    for source, target, rate in pairs.iter_rows():
-        ways.setdefault(source, {})[target] = rate
-        ways.setdefault(target, {}).setdefault(source, 1 / rate)
-    known, found = {main: 1.0}, [main]
-    while found:
-        target = found.pop(0)
-        for source in ways.get(target, {}).keys() - known.keys():
-            known[source] = known[target] / ways[target][source]
-            found.append(source)
-    return known
 
 
 def frames(parts: Sequence[pl.DataFrame], schema: pl.Schema) -> pl.DataFrame:

@@ -9,6 +9,7 @@ from datetime import date
 from enum import StrEnum
 from typing import Generic, Literal, TypeVar
 
+from matching_platform.matching.marks import Mark
 from matching_platform.review.decisions import Decision
 
 _T = TypeVar("_T")
@@ -97,16 +98,6 @@ class Offer:
 
 
 @dataclass(frozen=True)
-class Mark:
-    """What of the title was recognised: its characters from `start` up to `end`, and of which invoice."""
-
-    start: int
-    end: int
-    kind: Literal["number", "reference", "name"]
-    invoice_id: str
-
-
-@dataclass(frozen=True)
 class Case:
     """All about one transfer. `expected` is the number of its last decision, 0 without one; who decides gives it back."""
 
@@ -117,6 +108,7 @@ class Case:
     evidence: tuple[str, ...]
     marks: tuple[Mark, ...]
     model: str
+    is_anew: bool  # whether it was proposed anew since people decided, which is never booked unattended
     booked_from: float  # from which confidence the model books unattended now
     history: tuple[Decision, ...]
     rates: Mapping[str, float]  # units of the transfer's currency for one of another, as far as they are known

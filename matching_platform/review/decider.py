@@ -8,16 +8,17 @@ import numpy as np
 import polars as pl
 from sqlalchemy import Connection, Engine
 
-from matching_platform.database import writing
+from matching_platform.database import reading, writing
 from matching_platform.matching.arrays import Flags
-from matching_platform.review import bookings, decided
+from matching_platform.review import bookings, records
 from matching_platform.review.bookings import UNATTENDED, Booking, Bookings
 from matching_platform.review.books import Books
 from matching_platform.review.cases import Status
-from matching_platform.review.decided import Decisions
 from matching_platform.review.decisions import Decision, Wanted
+from matching_platform.review.force import fits
+from matching_platform.review.records import Decisions
 from matching_platform.review.rules import Draft
-from matching_platform.review.standing import Standing, fits
+from matching_platform.review.standing import Standing
 
 # What is written with new decisions, in their transaction.
 Also = Callable[[Connection, Sequence[Decision]], None]
@@ -31,18 +32,13 @@ class Decider:
         self.decisions, self.bookings = Decisions(engine), Bookings(engine)
         self.lock = RLock()
         self._deciding = Lock()
-        with engine.connect() as connection:
+        with reading(engine) as connection:
             self._journal = bookings.journal(connection, 0)
-            self.standing = Standing(Books.empty(), self._journal, decided.read(connection, 0))
+            self.standing = Standing(Books.empty(), self._journal, records.read(connection, 0))
 
     def decide(self, wanted: Sequence[Wanted], actor: str, also: Also | None = None) -> list[Decision]:
         """Makes all of the decisions or, with an error, none; see `Review.decide`."""
         return self._make(lambda draft: [draft.decide(one) for one in wanted], actor, also)
-
-    def undo(self, number: int, actor: str) -> Decision:
-        """Withdraws a decision; see `Review.undo`."""
-        (made,) = self.undo_all([number], actor)
-        return made
 
     def undo_all(self, numbers: Sequence[int], actor: str, also: Also | None = None) -> list[Decision]:
         """Withdraws all of the decisions or, with an error, none; see `Review.undo_all`."""
@@ -50,7 +46,7 @@ class Decider:
 
     def catch_up(self) -> list[Decision]:
         """Takes in what others decided at the same database; returns that."""
-        with self._deciding, self._engine.connect() as connection:
+        with self._deciding, reading(self._engine) as connection:
             return self._catch_up(connection)
 
     def replace(self, books: Books, may_book: Flags | None = None) -> list[Booking]:
@@ -75,7 +71,7 @@ class Decider:
                     made += entries
                 entries = _unattended(standing, _may(standing, may_book), bookings.last(connection))
                 bookings.append(connection, entries)
-            with self._engine.connect() as connection:
+            with reading(self._engine) as connection:
                 self._catch_up(connection)
         return made + entries
 
@@ -86,7 +82,7 @@ class Decider:
                 now = datetime.now(UTC)
                 made = drafted(Draft(self.standing, actor, now))
                 fresh = [one for one in made if one.number > self.standing.last]
-                decided.append(connection, fresh)
+                records.append(connection, fresh)
                 entries = self._entries(connection, fresh)
                 bookings.append(connection, entries)
                 after = bookings.journal(connection, self._last_booked)
@@ -98,9 +94,9 @@ class Decider:
         return made
 
     def _catch_up(self, connection: Connection) -> list[Decision]:
-        """Takes in what others added, of one moment."""
+        """Takes in what others added, in a transaction of `database.reading` or `writing`: nothing is added between."""
         entries = bookings.read(connection, self._last_booked)
-        theirs = decided.read(connection, self.standing.last)
+        theirs = records.read(connection, self.standing.last)
         if entries:
             self._journal = pl.concat([self._journal, bookings.journal(connection, self._last_booked)])
         if any(entry.by == UNATTENDED for entry in entries):

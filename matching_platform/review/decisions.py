@@ -1,4 +1,4 @@
-"""What people decided: an append-only table, in which a later decision supersedes an earlier one and both stay."""
+"""What people decided, and which of it is in force: a later decision supersedes an earlier one, and both stay."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +18,10 @@ class Action(StrEnum):
     NOTHING = "nothing"  # the transfer settles nothing
     LATER = "later"  # ask later: no tag
     WITHDRAW = "withdraw"  # undo: as if the decision in force had never been made
+
+
+# Actions that say what a transfer settles.
+TAGS: Final = (Action.ACCEPT, Action.CHANGE, Action.NOTHING)
 
 
 @dataclass(frozen=True)
@@ -78,7 +82,7 @@ class Decision:
     @property
     def is_tag(self) -> bool:
         """Whether it says what the transfer settles."""
-        return self.action in (Action.ACCEPT, Action.CHANGE, Action.NOTHING)
+        return self.action in TAGS
 
     @property
     def corrects(self) -> bool:

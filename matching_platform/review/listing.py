@@ -167,6 +167,11 @@ def sought_of(standing: Standing, transfer: int, text: str = "") -> Ints:
     return found[np.lexsort((found, books.due[found], foreign, others))]
 
 
+def theirs(standing: Standing, transfer: int) -> Ints:
+    """The rows of all invoices of a transfer's payer, settled ones among them."""
+    return np.flatnonzero(np.isin(standing.books.party, _parties(standing, transfer)))
+
+
 def _parties(standing: Standing, transfer: int) -> Ints:
     """Whose invoices a transfer's payer pays: by account or name, by what he has paid, and by what is proposed."""
     books = standing.books

@@ -6,8 +6,8 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
+from matching_platform.ledger.money import decimal
 from matching_platform.matching.memory import MOST_SHORT
-from matching_platform.review.bookings import decimal
 from matching_platform.review.cases import Status
 from matching_platform.review.decisions import (
     Action,
@@ -19,9 +19,17 @@ from matching_platform.review.decisions import (
     Wanted,
     in_force,
 )
-from matching_platform.review.standing import Standing, is_near
+from matching_platform.review.force import is_near
+from matching_platform.review.standing import Standing
 
 _LONGEST_NOTE: Final = 2000
+_SAID: Final = {
+    Action.ACCEPT: "accepted",
+    Action.CHANGE: "changed",
+    Action.NOTHING: "pays nothing",
+    Action.LATER: "ask later",
+    Action.WITHDRAW: "taken back",
+}
 
 
 class Draft:
@@ -56,7 +64,7 @@ class Draft:
                 f"the parts to be accepted are not what is proposed for transfer {wanted.transfer_id}, perhaps because a "
                 "decision on another one changed that; look at it again"
             )
-        _check_form(wanted, allocations)
+        _check_form(wanted)
         self._check(transfer, allocations, lenient=wanted.action is Action.ACCEPT or bool(wanted.note.strip()))
         made = Decision(
             self._number + 1,
@@ -70,8 +78,7 @@ class Draft:
             history[-1].number if history else None,
             wanted.note.strip(),
         )
-        if wanted.action is Action.LATER:
-            self._check_back(transfer, [*history, made])
+        self._take(transfer, [*history, made])
         self._number += 1
         return made
 
@@ -96,7 +103,7 @@ class Draft:
             past = replace(past, booked_on=self._standing.books.transfers["booked_on"][transfer])
         made = _withdrawal(past, last, self._number + 1, self._now, self._actor)
         if transfer is not None:
-            self._check_back(transfer, [*history, made])
+            self._take(transfer, [*history, made])
         self._number += 1
         return made
 
@@ -138,16 +145,23 @@ class Draft:
         self._check_sum(transfer, parts, lenient=lenient)
 
     def _check_open(self, transfer: int, parts: dict[int, int]) -> None:
-        """OverSettledError where an invoice has less open; else what is settled is taken."""
+        """OverSettledError where an invoice has less open."""
         for invoice, amount in parts.items():
-            left = self._standing.open(invoice, without=transfer) - self._taken[invoice]
+            left = self._standing.open(invoice, transfer, self._taken[invoice])
             if abs(amount) > abs(left) or (left > 0) != (amount > 0):
                 raise OverSettledError(
                     self._over_settled(transfer, invoice, amount, left),
                     self._standing.books.invoices["invoice_id"][invoice],
                 )
+
+    def _take(self, transfer: int, history: Sequence[Decision]) -> None:
+        """Takes what a history puts in force, and gives up what was; OverSettledError where others took meanwhile what
+        it brings back."""
+        parts, before = self._standing.after(transfer, history), self._standing.settles(transfer)
+        if parts != before:
+            self._check_open(transfer, parts)
         changes = Counter(parts)
-        changes.subtract(self._standing.settles(transfer))
+        changes.subtract(before)
         for invoice, amount in changes.items():
             self._taken[invoice] += amount
 
@@ -172,12 +186,6 @@ class Draft:
             if decision:
                 return f"transfer {name} (decided by {decision.actor}, {decision.decided_at:%Y-%m-%d %H:%M} UTC)"
         return f"transfer {name} ({'booked unattended' if status is Status.BOOKED else 'tagged by finance'})"
-
-    def _check_back(self, transfer: int, history: Sequence[Decision]) -> None:
-        """OverSettledError where what a history brings back into force has been taken meanwhile."""
-        parts = self._standing.after(transfer, history)
-        if parts != self._standing.settles(transfer):
-            self._check_open(transfer, parts)
 
     def _check_sum(self, transfer: int, parts: dict[int, int], *, lenient: bool) -> None:
         books = self._standing.books
@@ -239,12 +247,12 @@ def _check_expected(transfer_id: str, history: Sequence[Decision], expected: int
     raise ConflictError(f"somebody else was faster on transfer {transfer_id}: {_told(last)}", last)
 
 
-def _check_form(wanted: Wanted, allocations: Sequence[Allocation]) -> None:
+def _check_form(wanted: Wanted) -> None:
     if wanted.action is Action.WITHDRAW:
         raise DecisionError("a decision is undone by its number; use undo")
-    if wanted.action is Action.CHANGE and not allocations:
+    if wanted.action is Action.CHANGE and not wanted.allocations:
         raise DecisionError("no invoice is chosen; choose one, or say that the transfer settles nothing")
-    if wanted.action in (Action.NOTHING, Action.LATER) and allocations:
+    if wanted.action in (Action.NOTHING, Action.LATER) and wanted.allocations:
         raise DecisionError(f"invoices are chosen, and the decision is '{wanted.action}'; choose none, or change")
     if len(wanted.note) > _LONGEST_NOTE:
         raise DecisionError(f"the note has more than {_LONGEST_NOTE} characters; make it shorter")
@@ -256,4 +264,4 @@ def _withdrawal(past: Decision, last: Decision, number: int, now: datetime, acto
 
 def _told(decision: Decision) -> str:
     """What somebody did, and when."""
-    return f"{decision.actor} decided '{decision.action}' on {decision.decided_at:%Y-%m-%d %H:%M} UTC"
+    return f"{decision.actor} decided on {decision.decided_at:%Y-%m-%d %H:%M} UTC: {_SAID[decision.action]}"

@@ -3,7 +3,6 @@
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date
 from typing import Final
 
 import numpy as np
@@ -11,16 +10,15 @@ import numpy.typing as npt
 import polars as pl
 
 from matching_platform.matching.arrays import Flags, Ints
-from matching_platform.matching.memory import MOST_SHORT
-from matching_platform.matching.sets import LARGEST_DISCOUNT, ROUNDING
 from matching_platform.review.bookings import Booking, net
-from matching_platform.review.books import AUTO, DECISIONS, Books, Parts, keys_of
+from matching_platform.review.books import AUTO, DECISIONS, Books, keys_of
 from matching_platform.review.cases import Status
-from matching_platform.review.decisions import Action, Allocation, Decision, Proposed, in_force
+from matching_platform.review.decisions import Allocation, Decision, Proposed
+from matching_platform.review.force import Force
+from matching_platform.review.parts import Parts, either
 
-STATUSES: Final = (Status.WAITING, Status.LATER, Status.DECIDED, Status.BOOKED, Status.TAGGED)
+STATUSES: Final = tuple(Status)
 _AT: Final = {status: place for place, status in enumerate(STATUSES)}
-_EPOCH: Final = date(1970, 1, 1)
 
 
 @dataclass(frozen=True)
@@ -67,12 +65,13 @@ class Standing:
         automatic = (books.proposals.decision == AUTO) & books.proposals.advance
         tags = books.tags.signature()
         confirmed = books.tagged & np.where(unattended, tags == self.booked.signature(), automatic & (tags == own))
-        self._base = _either(books.tagged, books.tags, held)
-        self._unconfirmed = books.tagged & ~confirmed
+        unconfirmed = books.tagged & ~confirmed
+        self._force = Force(books, self.booked, unconfirmed)
+        self._base = either(books.tagged, books.tags, held)
         self.status: npt.NDArray[np.int8] = np.full(transfers, _AT[Status.WAITING], np.int8)
         self.status[(held.size > 0) | confirmed] = _AT[Status.BOOKED]
-        self.status[self._unconfirmed] = _AT[Status.TAGGED]
-        self.settled = _sums(self._base, invoices)
+        self.status[unconfirmed] = _AT[Status.TAGGED]
+        self.settled = self._base.sums(invoices)
         self.history: defaultdict[str, list[Decision]] = defaultdict(list)
         self.last = 0
         self.numbered: dict[int, Decision] = {}
@@ -83,12 +82,12 @@ class Standing:
         self.decision = books.proposals.decision.copy()
         self.key = books.proposals.key.copy()
         self.stake = np.rint(books.money * (1 - self.confidence)).astype(np.int64)
-        self.first = _first(books.proposals.parts)
+        self.first = books.proposals.parts.first.copy()
         self.size = books.proposals.parts.size.copy()
         self.add(decisions)
 
-    def add(self, decisions: Iterable[Decision], entries: Iterable[Booking] = ()) -> list[int]:
-        """Takes decisions and the entries of the journal into account, in their order; the rows of their transfers."""
+    def add(self, decisions: Iterable[Decision], entries: Iterable[Booking] = ()) -> None:
+        """Takes decisions and the entries of the journal into account, in their order."""
         names: dict[str, None] = {}
         for entry in entries:
             names[entry.transfer_id] = None
@@ -104,11 +103,9 @@ class Standing:
             self.history[decision.transfer_id].append(decision)
             self.numbered[decision.number] = decision
             self.last = max(self.last, decision.number)
-        places = (self.books.transfer_at.get(name) for name in names)
-        changed = [transfer for transfer in places if transfer is not None]
-        for transfer in changed:
-            self._settle(transfer, *self._stands(transfer))
-        return changed
+        for transfer in (self.books.transfer_at.get(name) for name in names):
+            if transfer is not None:
+                self._settle(transfer, *self._stands(transfer))
 
     def at(self, transfer_id: str) -> int:
         """The row of a transfer; LookupError where there is none."""
@@ -136,10 +133,11 @@ class Standing:
         found = self._settles.get(transfer)
         return self._base.at(transfer) if found is None else found
 
-    def open(self, invoice: int, without: int | None = None) -> int:
-        """What of an invoice is open, all but one transfer counted; never of the other sign."""
+    def open(self, invoice: int, without: int | None = None, more: int = 0) -> int:
+        """What of an invoice is open, all but one transfer counted, and `more` that is to be settled; never of the other
+        sign."""
         worth = int(self.books.worth[invoice])
-        settled = int(self.settled[invoice])
+        settled = int(self.settled[invoice]) + more
         if without is not None:
             settled -= self.settles(without).get(invoice, 0)
         left = worth - settled
@@ -273,22 +271,19 @@ class Standing:
 
     def after(self, transfer: int, history: Sequence[Decision]) -> dict[int, int]:
         """What would be in force with another history, amounts by row of the invoice."""
-        return self._force(transfer, history)[0]
+        return self._force.of(transfer, history)[0]
 
     def wanted(self, transfer_id: str, history: Sequence[Decision]) -> dict[str, int]:
         """What the journal is to hold of a transfer with a history, minor units by invoice."""
         transfer = self.books.transfer_at.get(transfer_id)
         if transfer is None:
             return {}
-        parts = self._force(transfer, history)[0]
+        parts = self._force.of(transfer, history)[0]
         wanted = self._named(parts)
-        if parts != self._tag(transfer, history) or wanted == self.held.get(transfer_id, {}):
+        if parts != self._force.tag(transfer, history) or wanted == self.held.get(transfer_id, {}):
             return wanted
-        # Finance has it booked by itself, unless its tag is what was booked unattended before anybody decided.
-        own = parts == self.booked.at(transfer) and (
-            not history or self.books.tagged_day(transfer) <= _ends(history[0])
-        )
-        return wanted if own else {}
+        # Finance has it booked by itself, unless it repeats what was booked here.
+        return wanted if self._force.repeats_booking(transfer, history) else {}
 
     def outdated(self) -> list[str]:
         """The transfers whose bookings newer books, or a tag of finance, leave no place for; whose bookings exceed an
@@ -317,60 +312,18 @@ class Standing:
     def _is_ours(self, transfer: int) -> bool:
         """Whether what is in force rests on the journal, and not on a tag of finance."""
         held = self.held.get(self.books.transfers["transfer_id"][transfer])
-        return held is not None and self.settles(transfer) != self._tag(transfer, self.past(transfer))
+        return held is not None and self.settles(transfer) != self._force.tag(transfer, self.past(transfer))
 
     def _stands(self, transfer: int) -> tuple[dict[int, int], Status]:
         """What is in force now: what the desk decided or booked only as long as the journal holds it."""
         history = self.past(transfer)
-        parts, status = self._force(transfer, history)
+        parts, status = self._force.of(transfer, history)
         held = self.held.get(self.books.transfers["transfer_id"][transfer], {})
-        if self._named(parts) == held or parts == self._tag(transfer, history) or status is Status.LATER:
+        if self._named(parts) == held or parts == self._force.tag(transfer, history) or status is Status.LATER:
             return parts, status
         if status in (Status.DECIDED, Status.BOOKED):
             return {}, Status.WAITING
         return parts, status
-
-    def _force(self, transfer: int, history: Sequence[Decision]) -> tuple[dict[int, int], Status]:
-        decision, tag = in_force(history), self._tag(transfer, history)
-        if decision and not self._overrules(transfer, tag, decision):
-            if decision.action is Action.LATER:
-                # Who asks to be asked later has not said that finance was wrong.
-                return tag or {}, Status.LATER
-            parts = self._parts(decision)
-            if parts is not None and (parts == tag or fits(self.books, transfer, parts)):
-                return parts, Status.DECIDED
-            if tag is None:
-                return {}, Status.WAITING
-        if tag is not None:
-            return tag, Status.TAGGED if self._unconfirmed[transfer] else Status.BOOKED
-        booked = self.booked.at(transfer)
-        return (booked, Status.BOOKED) if booked and fits(self.books, transfer, booked) else ({}, Status.WAITING)
-
-    def _tag(self, transfer: int, history: Sequence[Decision]) -> dict[int, int] | None:
-        """What finance tagged by itself."""
-        tagged = bool(self.books.tagged[transfer]) and not self._repeats(transfer, history)
-        return self.books.tags.at(transfer) if tagged else None
-
-    def _overrules(self, transfer: int, tag: dict[int, int] | None, decision: Decision) -> bool:
-        """Whether a tag is newer than a decision, and says otherwise."""
-        newer = tag is not None and self.books.tagged_day(transfer) > _ends(decision)
-        return newer and not (decision.is_tag and self._parts(decision) == tag)
-
-    def _repeats(self, transfer: int, history: Sequence[Decision]) -> bool:
-        """Whether a transfer's tags are what was decided at the desk and in force on their day, and came back."""
-        tags, day = self.books.tags.at(transfer), self.books.tagged_day(transfer)
-        for number, last in enumerate(history, 1):
-            ended = number < len(history) and _ends(history[number]) < day
-            held = None if ended or _day(last) > day else in_force(history[:number])
-            if held is not None and held.is_tag and self._parts(held) == tags:
-                return True
-        return False
-
-    def _parts(self, decision: Decision) -> dict[int, int] | None:
-        """What a decision settles, by row of the invoice; None where one of them is gone."""
-        places = {self.books.invoice_at.get(one.invoice_id): one.amount for one in decision.allocations}
-        known = {invoice: amount for invoice, amount in places.items() if invoice is not None}
-        return known if len(known) == len(decision.allocations) else None
 
     def _named(self, parts: Mapping[int, int]) -> dict[str, int]:
         return {one.invoice_id: one.amount for one in self.allocations(parts)}
@@ -386,63 +339,9 @@ class Standing:
         self.status[transfer] = _AT[status]
 
 
-def _day(decision: Decision) -> int:
-    return _days(decision.decided_at.astimezone(UTC).date())
-
-
-def _days(day: date) -> int:
-    return (day - _EPOCH).days
-
-
-def _ends(decision: Decision) -> int:
-    """The last day on which a tag does not overrule a decision."""
-    return (decision.stands_until - _EPOCH).days
-
-
-def fits(books: Books, transfer: int, parts: Mapping[int, int]) -> bool:
-    """Whether a transfer may settle parts, by row of the invoice, if nobody else settles anything."""
-    sale, worth, incoming = books.sale, books.worth, books.incoming[transfer]
-    for invoice, amount in parts.items():
-        most = int(worth[invoice])
-        if sale[invoice] != incoming or amount * most <= 0 or abs(amount) > abs(most):
-            return False
-    # A rate moves with the market, and what was right when it was booked remains so.
-    foreign = any(books.invoice_currency[invoice] != books.currency[transfer] for invoice in parts)
-    return foreign or not parts or is_near(sum(parts.values()), int(books.brought[transfer]))
-
-
-def is_near(total: int, brought: int, most_short: float = MOST_SHORT) -> bool:
-    """Whether a transfer that brought so much may settle a `total`, of which up to `most_short` % may be missing."""
-    gap = total - brought
-    return total > 0 and (gap <= max(ROUNDING, LARGEST_DISCOUNT * brought) or 100 * gap / total <= most_short)
-
-
 def _whole(books: Books, booked: pl.DataFrame) -> Parts:
     """What was booked (transfer_id, invoice_id, amount), of the transfers all of whose invoices are there."""
     transfer = booked["transfer_id"].replace_strict(books.transfer_at, default=None, return_dtype=pl.Int64)
     invoice = booked["invoice_id"].replace_strict(books.invoice_at, default=None, return_dtype=pl.Int64)
     rows = booked.with_columns(transfer=transfer, invoice=invoice).drop_nulls("transfer")
     return Parts.of(len(books.transfers), rows.filter(~pl.col("invoice").is_null().any().over("transfer")))
-
-
-def _either(first: Flags, one: Parts, other: Parts) -> Parts:
-    """`one` where `first` bool[T] holds, and else the `other`."""
-    one, other = one.chosen(first), other.chosen(~first)
-    order = np.argsort(np.r_[one.transfer, other.transfer], kind="stable")
-    return Parts(
-        one.starts + other.starts, np.r_[one.invoice, other.invoice][order], np.r_[one.amount, other.amount][order]
-    )
-
-
-def _sums(parts: Parts, invoices: int) -> Ints:
-    sums = np.zeros(invoices, np.int64)
-    np.add.at(sums, parts.invoice, parts.amount)
-    return sums
-
-
-def _first(parts: Parts) -> Ints:
-    """int64[T]: the first invoice of each, -1 without any."""
-    first = np.full(len(parts.starts) - 1, -1, np.int64)
-    some = parts.size > 0
-    first[some] = parts.invoice[parts.starts[:-1][some]]
-    return first

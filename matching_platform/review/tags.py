@@ -8,11 +8,8 @@ import polars as pl
 from matching_platform.ledger.money import MINOR_UNITS, to_minor
 from matching_platform.ledger.schema import TABLES
 from matching_platform.ledger.validation import ROW, LedgerError
-from matching_platform.review.decisions import FURTHEST_AHEAD, Action
+from matching_platform.review.decisions import FURTHEST_AHEAD, TAGS, Action
 from matching_platform.warehouse.tables import APPENDED
-
-# Actions that say what a transfer settles, see `Decision.is_tag`.
-TAGS: Final = (Action.ACCEPT, Action.CHANGE, Action.NOTHING)
 
 _PARTS: Final = pl.List(pl.Struct({"invoice_id": pl.String(), "amount": pl.Int64()}))
 _WRITTEN: Final = pl.List(pl.Struct({"invoice_id": pl.String(), "amount": pl.String()}))

@@ -164,8 +164,7 @@ class DuckWarehouse:
             yield None
             return
         with self._connect() as backend:
-            made = {name for (name,) in backend.con.execute("SHOW TABLES").fetchall()}
-            yield backend if table in made else None
+            yield backend if table in _tables(backend) else None
 
     def candidates(self, question: Question) -> Pairs:
         return find(question)

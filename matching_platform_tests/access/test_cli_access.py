@@ -118,9 +118,22 @@ def test_where_a_proxy_logs_people_in_nobody_is_invited(command: Command, monkey
     assert "people log in at the proxy, MATCHING_PLATFORM_DESK__PROXY" in error
 
 
-def test_a_database_that_does_not_answer(command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("MATCHING_PLATFORM_DESK__DATABASE", f"postgresql+psycopg2://desk@/desk?host={tmp_path}")
-    code, _, error = command("users", "list")
-    assert code == 2
-    assert error.startswith("error: the desk's database does not answer")
-    assert "MATCHING_PLATFORM_DESK__DATABASE" in error
+def test_a_database_that_cannot_be_used(command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "page.html").write_text("no database " * 1000)
+    wrong = {
+        f"postgresql://desk:secret@/desk?host={tmp_path}": "No such file or directory",
+        "mysql://desk:secret@db/desk": "mysql is not read here; the address of a database is sqlite:///PATH or",
+        "garbage secret": "the address of a database is sqlite:///PATH or postgresql://USER@HOST/NAME",
+        f"sqlite:///{tmp_path}/typo/desk.sqlite": f"{tmp_path}/typo, where desk.sqlite would lie, is not there",
+        f"sqlite:///{tmp_path}/page.html": "file is not a database",
+    }
+    for address, told in wrong.items():
+        monkeypatch.setenv("MATCHING_PLATFORM_DESK__DATABASE", address)
+        for arguments in (["users", "list"], ["desk"]):
+            code, said, error = command(*arguments)
+            assert (code, said, error.count("\n")) == (2, "", 1)
+            assert error.startswith("error: the desk's database: ")
+            assert told in error
+            assert error.endswith("; see MATCHING_PLATFORM_DESK__DATABASE\n")
+            assert "secret" not in error
+    assert not (tmp_path / "typo").exists()

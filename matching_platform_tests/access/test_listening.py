@@ -7,9 +7,8 @@ from typing import Any
 import pytest
 
 from matching_platform.access import Access, AccessError, Role
-from matching_platform.access.listening import host_of, is_local, is_loopback, link_of, may_listen
-from matching_platform.access.settings import ProxySettings
-from matching_platform.review.settings import DeskSettings
+from matching_platform.access.listening import base_url, host_of, is_local, is_loopback, link_of, local_url, may_listen
+from matching_platform.access.settings import DeskSettings, ProxySettings
 from matching_platform_tests.access.people import Clock
 
 PROXY = ProxySettings(addresses=(ip_network("10.0.0.0/8"),))
@@ -113,12 +112,17 @@ def test_who_can_reach_it(given: dict[str, Any], local: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "link"),
+    ("given", "people", "machine"),
     [
-        ({}, "http://127.0.0.1:3457/welcome?key=K"),
-        ({"host": "::1", "port": 80}, "http://[::1]:80/welcome?key=K"),
-        ({"url": "https://desk.example.com/"}, "https://desk.example.com/welcome?key=K"),
+        ({}, "http://127.0.0.1:3457", "http://127.0.0.1:3457"),
+        ({"host": "::1", "port": 80}, "http://[::1]:80", "http://[::1]:80"),
+        ({"host": "localhost"}, "http://localhost:3457", "http://localhost:3457"),
+        ({"host": "0.0.0.0", "url": HTTPS}, HTTPS, "http://127.0.0.1:3457"),
+        ({"host": "::", "url": f"{HTTPS}/"}, HTTPS, "http://[::1]:3457"),
+        ({"host": "10.0.0.1", "url": HTTPS}, HTTPS, "http://10.0.0.1:3457"),
     ],
 )
-def test_where_a_link_leads(given: dict[str, Any], link: str) -> None:
-    assert link_of(DeskSettings(**given), "K") == link
+def test_where_it_is_reached(given: dict[str, Any], people: str, machine: str) -> None:
+    settings = DeskSettings(**given)
+    assert (base_url(settings), local_url(settings)) == (people, machine)
+    assert link_of(settings, "K") == f"{people}/welcome?key=K"

@@ -1,6 +1,5 @@
 """A session ends: at logout, after a while, after a longer while without a request, or when its user changes."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +11,12 @@ from sqlalchemy import select
 
 from matching_platform.access import Access, LoginError, Role, User
 from matching_platform.access.log import Event
+from matching_platform.access.settings import DeskSettings
 from matching_platform.access.tables import METADATA, SESSIONS
 from matching_platform.database import connect
 from matching_platform_tests.access.people import HOME, OTHER, PASSWORD, Clock, add, lines, opened
 
-
-@dataclass(frozen=True)
-class Limits:
-    session_hours: float = 2
-    idle_minutes: float = 30
+LIMITS = DeskSettings(session_hours=2, idle_minutes=30)
 
 
 def kept_sessions(access: Access) -> list[Any]:
@@ -29,7 +25,7 @@ def kept_sessions(access: Access) -> list[Any]:
 
 
 def test_it_ends_after_a_while(tmp_path: Path, clock: Clock) -> None:
-    access = opened(tmp_path, clock, limits=Limits())
+    access = opened(tmp_path, clock, settings=LIMITS)
     add(access, "anna")
     key = access.login("anna", PASSWORD, HOME)
     for _ in range(11):
@@ -43,7 +39,7 @@ def test_it_ends_after_a_while(tmp_path: Path, clock: Clock) -> None:
 
 
 def test_it_ends_without_a_request(tmp_path: Path, clock: Clock) -> None:
-    access = opened(tmp_path, clock, limits=Limits())
+    access = opened(tmp_path, clock, settings=LIMITS)
     add(access, "anna")
     key = access.login("anna", PASSWORD, HOME)
     clock.move(minutes=29)
@@ -131,7 +127,7 @@ class Sessions(RuleBasedStateMachine):
     @initialize()
     def begin(self) -> None:
         self.clock = Clock()
-        self.access = Access(connect("sqlite://"), Limits(), self.clock)
+        self.access = Access(connect("sqlite://"), LIMITS, self.clock)
         self.passwords = dict.fromkeys(("anna", "bob"), PASSWORD)
         self.users = {name: User(add(self.access, name), Role.READER) for name in self.passwords}
         # What should be in: by key, whose it is, when it began and when it was last seen.

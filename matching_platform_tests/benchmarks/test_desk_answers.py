@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks import desk
-from matching_platform.review.decided import Decisions
 from matching_platform.review.decisions import Action
+from matching_platform.review.records import Decisions
 
 TIMES = 3
 

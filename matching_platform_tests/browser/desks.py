@@ -17,8 +17,8 @@ from matching_platform.access import Access, Role, passwords
 from matching_platform.desk.review import Review
 from matching_platform.environment import Platform
 from matching_platform.review.cases import Case, Filter, Row, Status
-from matching_platform.review.decided import Decisions
 from matching_platform.review.decisions import Decision
+from matching_platform.review.records import Decisions
 from matching_platform_tests.access.people import PASSWORD, QUICK, add
 from matching_platform_tests.delivery.parts import free_port
 from matching_platform_tests.desk.companies import OPEN

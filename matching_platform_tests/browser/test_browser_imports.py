@@ -163,7 +163,7 @@ def test_columns_are_mapped_once_and_remembered(page: Page, empty: Desk, tmp_pat
     expect(found.get_by_role("alert")).to_have_count(0)
     expect(found).to_contain_text("PLN 1,234.56")
     found.get_by_text("The first 2 rows").click()
-    expect(found.get_by_role("region", name="The first rows")).to_contain_text("Łódź Papier")
+    expect(found.get_by_role("group", name="The first rows")).to_contain_text("Łódź Papier")
     take(page, first.name)
     # The next month's file of the same kind.
     bring(page, [second])

@@ -16,6 +16,15 @@ from matching_platform_tests.desk.companies import MODEL, OPEN
 ROUND = ("a", "a", "change", "a", "n", "l", "a", "undo", "a", "n")
 MEANING = {"a": Action.ACCEPT, "n": Action.NOTHING, "l": Action.LATER}
 LONGEST = 40
+# Types what to search, and ticks the first invoice before anything is asked.
+SEARCH_AND_TICK = """
+(text) => {
+  const search = document.getElementById("search");
+  search.value = text;
+  search.dispatchEvent(new Event("input", { bubbles: true }));
+  document.querySelector("#invoices [name=invoice]").click();
+}
+"""
 # Searches in the very moment in which the next page has taken this one's place.
 SEARCH_AT_ONCE = """
 (text) => document.addEventListener("htmx:afterSwap", () => queueMicrotask(() => {
@@ -129,6 +138,29 @@ def test_a_decision_is_not_lost_to_what_was_typed_before_it(watched: Watched, de
         route.continue_()
     page.wait_for_function("() => !document.body.hasAttribute('aria-busy')")
     assert [one.transfer_id for one in desk.decisions()[before:]] == [transfer]
+
+
+def test_what_is_ticked_is_not_lost_to_a_search(watched: Watched, desk: Desk) -> None:
+    """Neither what is ticked before the search is sent, nor while it is under way."""
+    page = watched.person(desk, "anna")
+    open_first(page, OPEN)
+    go(page, "c")
+    for box in ticked(page):
+        page.locator(box).uncheck()
+    expect(page.locator("#sums")).to_contain_text("Tick the invoices")
+    invoices = page.locator("#invoices")
+    row = invoices.locator("tbody tr").first
+    number = row.locator("label").inner_text()
+    held: list[Route] = []
+    page.route("**/change*", lambda route: held.append(route))
+    page.evaluate(SEARCH_AND_TICK, number)
+    # What is shown is about to be replaced.
+    expect(invoices).to_have_attribute("inert", "")
+    with page.expect_response("**/change*"):
+        held[-1].continue_()
+    expect(page.locator("#sums")).to_contain_text("1 invoice")
+    expect(invoices).not_to_have_attribute("inert", "")
+    expect(row.get_by_role("checkbox")).to_be_checked()
 
 
 def test_up_and_down_a_list(watched: Watched, desk: Desk) -> None:

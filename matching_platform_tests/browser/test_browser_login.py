@@ -2,6 +2,7 @@
 
 import re
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -9,9 +10,10 @@ from playwright.sync_api import Page, expect
 from matching_platform.access import Access, Role
 from matching_platform.access.access import INVITATION, utc_now
 from matching_platform_tests.access.people import PASSWORD
+from matching_platform_tests.browser import desks
 from matching_platform_tests.browser.desks import Desk
 from matching_platform_tests.browser.watching import Watched, path_of
-from matching_platform_tests.desk.companies import OPEN
+from matching_platform_tests.desk.companies import MONTHS, OPEN, bare_platform
 
 
 def log_in(page: Page, name: str, password: str = PASSWORD) -> None:
@@ -44,6 +46,16 @@ def test_what_is_wrong_is_not_told(watched: Watched, desk: Desk, name: str, pass
     expect(page.get_by_label("Password", exact=True)).to_have_value("")
     log_in(page, "bert")
     expect(page.get_by_role("heading", level=1)).to_contain_text("Booked unattended")
+
+
+def test_where_nobody_can_log_in_it_is_said_how_to_begin(watched: Watched, tmp_path: Path) -> None:
+    with desks.served(bare_platform(tmp_path, MONTHS)) as empty:
+        page = watched.visitor(empty)
+        page.goto("/login")
+        first = page.locator("#first-admin")
+        expect(first).to_contain_text("matching-platform users invite NAME --role admin")
+        expect(first).to_contain_text("matching-platform users link NAME")
+        assert first.evaluate("(box) => box.scrollWidth <= box.clientWidth"), "all of it stands in its box"
 
 
 def test_guessing_is_slowed_down(watched: Watched, desk: Desk) -> None:

@@ -14,7 +14,8 @@ from matching_platform import desk as rooms
 from matching_platform.access import Role
 from matching_platform.review.cases import Status
 from matching_platform_tests.browser.desks import Desk
-from matching_platform_tests.browser.watching import PHONE, Watched
+from matching_platform_tests.browser.keyboard import go, open_first
+from matching_platform_tests.browser.watching import PHONE, Watched, path_of
 from matching_platform_tests.desk.companies import OPEN
 
 RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"], "resultTypes": ["violations"]}
@@ -28,7 +29,7 @@ WIDER = """() => {
 }"""
 # Elements whose text is data: names, titles, files, formats, what programs wrote.
 TEXTS = """() => {
-  const data = ".payer, .title, .code, .remittance, code, kbd, [lang], .note, .settles, .history strong, summary";
+  const data = ".payer, .title, .code, .remittance, code, kbd, option[lang], .note, .settles, .history strong, summary";
   const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
   const found = [];
   for (let node = walker.nextNode(); node; node = walker.nextNode())
@@ -128,6 +129,19 @@ def test_a_phone_scrolls_one_way(watched: Watched, desk: Desk, each: Opener, lan
     assert {name: found for name, found in wider.items() if found} == {}
 
 
+@pytest.mark.parametrize("language", ["en", "pl"])
+def test_the_pages_are_one_row_on_a_phone(
+    watched: Watched, desk: Desk, addresses: dict[str, str], language: str
+) -> None:
+    page = watched.person(desk, "adam", language=language, width=PHONE)
+    page.goto(addresses["audit log"])
+    pages = page.locator("body > header nav")
+    row, last = pages.bounding_box(), pages.locator("[aria-current]").last.bounding_box()
+    assert row and last
+    assert row["height"] < 2 * last["height"]
+    assert 0 <= last["x"] < PHONE, "where one is can be seen"
+
+
 def test_dark_is_dark(watched: Watched, desk: Desk, addresses: dict[str, str]) -> None:
     page = watched.person(desk, "adam", dark=True)
     page.goto(addresses["list"])
@@ -158,7 +172,7 @@ def test_polish_is_all_polish(watched: Watched, desk: Desk, each: Opener) -> Non
 
 
 def texts_of(language: str) -> set[str]:
-    """English texts of the desk that have another form in a language."""
+    """English texts of the desk that have another form in a language, and mean nothing else there."""
     with (Path(rooms.__file__).parent / "locale" / language / "desk.po").open("rb") as file:
         catalog = read_po(file, locale=language)
     found = set()
@@ -166,7 +180,7 @@ def texts_of(language: str) -> set[str]:
         with suppress(AttributeError):
             if message.id and message.id != message.string:
                 found.add(" ".join(message.id.split()))
-    return found
+    return found - {message.string for message in catalog if isinstance(message.string, str)}
 
 
 def test_amounts_and_dates_are_the_readers(watched: Watched, desk: Desk, addresses: dict[str, str]) -> None:
@@ -179,6 +193,14 @@ def test_amounts_and_dates_are_the_readers(watched: Watched, desk: Desk, address
     assert re.search(r"\d[,.]\d", first[0])
     assert re.fullmatch(r"−?\d{1,3}(\s\d{3})*,\d\d\s\S+", first[1].strip()), first
     assert re.sub(r"\D", "", first[0]) == re.sub(r"\D", "", first[1])
+    for page in (english, polish):
+        open_first(page, OPEN)
+        transfer = path_of(page)
+        go(page, "l")
+        page.goto(transfer)
+        told = page.locator(".history time").first
+        expect(told).to_have_text(re.compile(r"^\d{1,2} \S{3} \d{4}, \d{2}:\d{2}$"))
+    polish.goto(addresses["list"])
     polish.get_by_text("anna", exact=True).first.click()
     polish.locator("select[name=language]").select_option("en")
     polish.locator("select[name=language]").locator("xpath=ancestor::form//button").click()

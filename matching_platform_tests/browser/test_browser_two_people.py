@@ -35,6 +35,10 @@ def test_the_second_sees_what_the_first_did_and_leaves_it(desk: Desk, anna: Page
     expect(conflict.get_by_role("heading", level=2)).to_be_focused()
     expect(conflict).to_contain_text("pays nothing")
     made = len(desk.decisions())
+    for key in "acnlu1":
+        bert.keyboard.press(key)
+    expect(conflict.get_by_role("heading", level=2)).to_be_focused()
+    assert len(desk.decisions()) == made, "what is pressed twice replaces nothing"
     bert.get_by_role("link", name="Leave theirs").press("Enter")
     expect(bert.get_by_role("alert")).to_have_count(0)
     assert path_of(bert) not in (transfer, f"{transfer}/decision")

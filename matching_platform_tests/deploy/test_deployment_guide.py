@@ -7,9 +7,9 @@ from typing import Any, Final
 
 import yaml
 
+from matching_platform.access.settings import DeskSettings
 from matching_platform.environment import PREFIX, Settings
 from matching_platform.monitoring.notify.mail import Mail
-from matching_platform.review.settings import DeskSettings
 from matching_platform_tests.deploy.manifests import DEPLOY, ROOT, build
 from matching_platform_tests.deploy.terraform import read_module
 

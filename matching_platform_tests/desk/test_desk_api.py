@@ -109,8 +109,9 @@ def test_a_case_and_the_invoices_it_may_pay(reader: httpx.Client) -> None:
 
 
 def test_amounts_are_text_with_two_places(reader: httpx.Client) -> None:
-    for row in got(reader, f"/api/months/{OPEN}/queue", size=500)["rows"]:
-        assert all(Decimal(row[name]).as_tuple().exponent == -2 for name in ("amount", "stake"))
+    rows = got(reader, f"/api/months/{OPEN}/queue", size=500)["rows"]
+    assert rows
+    assert all(Decimal(row[name]).as_tuple().exponent == -2 for row in rows for name in ("amount", "stake"))
 
 
 # -- who may

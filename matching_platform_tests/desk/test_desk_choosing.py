@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from matching_platform.desk.choosing import Rest, choose
 from matching_platform.desk.titles import pieces
-from matching_platform.review.cases import Mark, OpenInvoice, Row, Status
+from matching_platform.matching.marks import Mark
+from matching_platform.review.cases import OpenInvoice, Row, Status
 
 EN = Locale.parse("en")
 

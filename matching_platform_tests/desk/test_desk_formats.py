@@ -1,6 +1,6 @@
 """Amounts, shares and dates in the reader's locale, and amounts as people type them."""
 
-from datetime import date
+from datetime import UTC, date, datetime
 
 import pytest
 from babel import Locale
@@ -47,6 +47,35 @@ def test_money_has_its_currency_and_every_cent(minor: int, currency: str, locale
 def test_shares_are_never_rounded_up(share: float, english: str, polish: str) -> None:
     assert formats.share(share, EN).replace(NBSP, "") == english
     assert formats.share(share, PL).replace(NBSP, "") == polish
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "told"),
+    [
+        (0.5, 0.6, ("50%", "60%")),
+        (0.9876, 0.9869, ("98.7%", "98.6%")),
+        (0.98, 0.9804, ("98.00%", "98.04%")),
+        (0.99921, 0.99929, ("99.921%", "99.929%")),
+        (0.9, 0.9, ("90%", "90%")),
+        (0.9804, 1.1, ("98%", ">99.99%")),
+    ],
+)
+def test_shares_beside_each_other_are_told_apart(one: float, other: float, told: tuple[str, str]) -> None:
+    written = formats.share(one, EN, beside=other), formats.share(other, EN, beside=one)
+    assert tuple(text.replace(NBSP, "") for text in written) == told
+
+
+@pytest.mark.parametrize(
+    ("locale", "told"),
+    [
+        (EN, "Mar 5, 2024, 4:05 PM UTC"),
+        (GB, "5 Mar 2024, 16:05 UTC"),
+        (PL, "5 mar 2024, 16:05 UTC"),
+    ],
+)
+def test_a_moment_is_told_as_a_day_is(locale: Locale, told: str) -> None:
+    given = datetime(2024, 3, 5, 16, 5, 7, tzinfo=UTC)
+    assert formats.moment(given, locale).replace("\u202f", " ") == told
 
 
 @pytest.mark.parametrize(

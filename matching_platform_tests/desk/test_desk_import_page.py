@@ -121,7 +121,31 @@ def test_a_file_is_shown_and_then_taken_once(app: FastAPI, anna: httpx.Client) -
     assert (taken.actor, taken.new) == ("anna", 2)
     again = brought(anna, again_csv=INVOICES)
     assert "This very file was taken already." in again.text("//article")
+    assert again.texts("//div[@id='waiting']//h2") == ["Taken already"], "it does not wait to be taken"
+    fresh = brought(anna, fresh_csv=INVOICES.replace(b"FV/1", b"FV/7"))
+    assert fresh.texts("//div[@id='waiting']//h2") == ["To be taken", "Taken already"]
     assert not again.values("//form[@action='/imports/take']")
+
+
+def test_what_is_to_be_mended_in_the_columns_is_open(anna: httpx.Client) -> None:
+    page = brought(anna, fresh_csv=INVOICES)
+    followed(anna, page.form("//form[@action='/imports/take']").sent(anna))
+    known = brought(anna, known_csv=INVOICES.replace(b"FV/1", b"FV/8"))
+    mapping = "//details[summary='Which column is which']"
+    assert not known.values(f"{mapping}/@open"), "it was seen before"
+    form = known.form("//form[@action='/imports/mapping']")
+    broken = followed(anna, form.sent(anna, **{"column-currency": "", "constant-currency": "EURO"}))
+    assert broken.texts("//article/p[@role='alert']")
+    assert broken.values(f"{mapping}/@open")
+
+
+def test_no_two_landmarks_have_one_name(app: FastAPI, anna: httpx.Client) -> None:
+    brought(anna, same_csv=INVOICES)
+    page = brought(anna, same_csv=INVOICES.replace(b"99,00", b"98,00"))
+    assert page.texts("//article/div/h3") == ["same.csv", "same.csv"]
+    named = page.values("//nav/@aria-label | //*[@role='region']/@aria-label")
+    named += [page.text(f"//*[@id='{title}']") for title in page.values("//section/@aria-labelledby")]
+    assert sorted(named) == ["Pages", "Taken before", "To be taken"]
 
 
 def test_columns_that_nobody_knows_are_mapped(app: FastAPI, anna: httpx.Client) -> None:
@@ -237,7 +261,7 @@ def test_forms_without_a_file_are_answered_with_a_page(
 
 
 @pytest.mark.parametrize(
-    "change", [{"table": "people"}, {"column-amount": "Wert"}, {"column-amount": "{}"}, {"dates": "YMD"}]
+    "change", [{"table": "people"}, {"column-amount": "Wert"}, {"column-amount": "{}"}, {"dates": "YDM"}]
 )
 def test_a_mapping_that_is_not_ours_is_refused(anna: httpx.Client, change: dict[str, str]) -> None:
     form = brought(anna, a_csv=INVOICES).form("//form[@action='/imports/mapping']")

@@ -1,11 +1,14 @@
 """The desk's database as PostgreSQL, for real: what people do holds there as it does in SQLite."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import count
 from threading import Barrier
+from typing import Any
 
+import numpy as np
 import pytest
-from sqlalchemy import Engine, inspect, text
+from sqlalchemy import Connection, Engine, event, inspect, text
 from sqlalchemy.exc import DatabaseError
 
 from matching_platform.access import Access, LoginError, Role
@@ -13,9 +16,18 @@ from matching_platform.database import connect, writing
 from matching_platform.desk.review import Review
 from matching_platform.environment import Platform
 from matching_platform.review.cases import Filter, Status
-from matching_platform.review.decisions import Action, Allocation, ConflictError, Decision, Wanted
+from matching_platform.review.decider import Decider
+from matching_platform.review.decisions import (
+    Action,
+    Allocation,
+    ConflictError,
+    Decision,
+    OverSettledError,
+    Wanted,
+)
 from matching_platform_tests.desk.companies import OPEN, desk_company
 from matching_platform_tests.desk.postgres import new_database, server
+from matching_platform_tests.review import bench
 
 APPEND_ONLY = ("decisions", "bookings", "audit")
 
@@ -149,6 +161,55 @@ def test_of_many_at_once_one_decides(platform: Platform) -> None:
         outcomes = list(pool.map(decide, range(len(desks))))
     (won,) = (each for each in outcomes if isinstance(each, Decision))
     assert [each.theirs for each in outcomes if isinstance(each, ConflictError)] == [won] * 3
+
+
+HELD = bench.books(
+    [bench.transfer(name, 100_00) for name in ("X", "Y", "Z")],
+    [bench.invoice(name, 100_00) for name in ("A", "B")],
+    [bench.proposal(name, (one, 100_00), decision="auto") for name, one in (("X", "A"), ("Y", "A"), ("Z", "B"))],
+)
+
+
+def catch_up(desk: Decider, other: Decider) -> None:
+    """After the other booked something."""
+    other.decide([bench.accept("Z", ("B", 100_00))], "ada")
+    desk.catch_up()
+
+
+def book(desk: Decider, _: Decider) -> None:
+    """Something unattended."""
+    (entry,) = desk.replace(HELD, np.array([False, False, True]))
+    assert entry.invoice_id == "B"
+
+
+@pytest.mark.parametrize("read", [1, 2, 3])
+@pytest.mark.parametrize("act", [catch_up, book])
+def test_what_is_committed_between_two_reads_is_taken_in_by_the_next(
+    url: str, act: Callable[[Decider, Decider], None], read: int
+) -> None:
+    engines = connect(url), connect(url)
+    here, there = (Decider(engine) for engine in engines)
+    for desk in (here, there):
+        desk.replace(HELD)
+    reads = count(1)
+
+    def meanwhile(connection: Connection, *_: Any) -> None:
+        writes = connection.get_execution_options().get("matching_platform_writes")
+        if not writes and next(reads) == read:
+            here.decide([bench.accept("X", ("A", 100_00))], "ben")
+
+    event.listen(engines[1], "after_cursor_execute", meanwhile)
+    act(there, here)
+    assert next(reads) > read
+    there.catch_up()
+    assert there.standing.status_of(there.standing.at("X")) is Status.DECIDED
+    assert there.standing.held == {"X": {"A": 100_00}, "Z": {"B": 100_00}}
+    with pytest.raises(OverSettledError, match="decided by ben"):
+        there.decide([bench.accept("Y", ("A", 100_00))], "eve")
+    here.catch_up()
+    assert here.standing.status.tolist() == there.standing.status.tolist()
+    for engine in engines:
+        engine.dispose()
 
 
 @pytest.mark.parametrize("table", APPEND_ONLY)

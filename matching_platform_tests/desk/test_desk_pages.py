@@ -22,6 +22,7 @@ from matching_platform.desk.outbox import OTHER_DATABASE
 from matching_platform.desk.pages.done import MOST, numbers_of, spans_of
 from matching_platform.desk.review import Review
 from matching_platform.environment import DEFAULTS, Platform, Settings
+from matching_platform.matching.marks import Mark
 from matching_platform.review.cases import Filter, Option, Page, Row, Status
 from matching_platform.review.decisions import Action, Allocation, Wanted
 from matching_platform_tests.access.people import PASSWORD, QUICK, add
@@ -236,12 +237,33 @@ def test_runners_up_stand_by_rank_and_without_a_number_to_compare_with_the_confi
 
 
 def test_a_title_with_marks_is_the_title(anna: httpx.Client, review: Review) -> None:
+    marked = 0
     for row in waiting(review)[:20]:
         page = read(anna, case(row))
+        marked += len(page.tree.xpath("//p[@class='remittance']/mark"))
         for hidden in page.tree.xpath("//p[@class='remittance']//span"):
             hidden.drop_tree()
         found = page.tree.xpath("//p[@class='remittance']")[0].text_content()
         assert found == row.title
+    assert marked
+
+
+def test_a_mark_says_whether_it_is_the_number_or_resembles_it(
+    anna: httpx.Client, review: Review, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = paying(review)
+    found = review.case(row.transfer_id)
+    (part,) = found.proposal.parts
+    invoice = part.invoice
+    marks = (Mark(0, 1, "number", invoice.invoice_id), Mark(2, 3, "number", invoice.invoice_id, is_exact=False))
+    titled = replace(found, row=replace(row, title="1 2 3"), marks=marks)
+    monkeypatch.setattr(review, "case", lambda _: titled)
+    page = read(anna, case(row))
+    assert page.values("//mark/@title") == [
+        f"number of invoice {invoice.number}",
+        f"resembles the number of invoice {invoice.number}",
+    ]
+    assert page.texts("//mark[@class='like']") == [f"2 (resembles the number of invoice {invoice.number})"]
 
 
 def test_accepting_goes_on_to_the_next_one_and_undo_leads_back(
@@ -323,6 +345,94 @@ def _looked_at(client: httpx.Client, row: Row, page: Read, fields: dict[str, obj
     return client.post(f"{case(row)}/change", data=form.fields | fields)
 
 
+@pytest.mark.parametrize("by", ["a person", "the model"])
+def test_what_is_settled_already_can_be_changed_after_a_search(anna: httpx.Client, review: Review, by: str) -> None:
+    if by == "a person":
+        row = paying(review)
+        followed(anna, read(anna, case(row)).key("a").sent(anna))
+    else:
+        row = next(
+            one
+            for one in review.booked(OPEN).rows
+            if [(part.invoice.currency, part.amount) for part in review.case(one.transfer_id).settled or ()]
+            == [(one.currency, one.amount)]
+        )
+    (own,) = review.case(row.transfer_id).settled or ()
+    page = Read(_looked_at(anna, row, read(anna, f"{case(row)}/change"), {"search": "zzzz"}))
+    name = own.invoice.invoice_id
+    assert page.values(f"//input[@name='open-{name}']/@value") == [str(own.amount)]
+    assert "meets the amount to the cent" in page.text("//div[@id='sums']")
+    unticked = Read(_looked_at(anna, row, page, {"search": "", "invoice": []}))
+    assert page.values(f"//input[@name='open-{name}']/@value") == unticked.values(
+        f"//input[@name='open-{name}']/@value"
+    )
+    other = next(
+        one
+        for one in review.search(row.transfer_id, "")
+        if one.invoice_id != name and one.currency == row.currency and one.open > 100
+    )
+    both = Read(
+        _looked_at(anna, row, page, {"invoice": [name, other.invoice_id], f"amount-{other.invoice_id}": "1.00"})
+    )
+    assert "meets the amount to the cent" in both.text("//div[@id='sums']")
+    form = both.form("//form[@id='choice']")
+    answer = form.sent(anna, invoice=[name, other.invoice_id], **{f"amount-{other.invoice_id}": "1.00"})
+    followed(anna, answer)
+    made = review.decisions().rows[0]
+    expected = {(name, row.amount - 100), (other.invoice_id, 100)}
+    assert {(part.invoice_id, part.amount) for part in made.allocations} == expected
+    held = review.case(row.transfer_id).settled or ()
+    assert {(part.invoice.invoice_id, part.amount) for part in held} == expected
+
+
+def test_a_second_invoice_of_the_same_amount_is_not_met_by_one_that_is_settled(
+    anna: httpx.Client, review: Review
+) -> None:
+    row = paying(review)
+    followed(anna, read(anna, case(row)).key("a").sent(anna))
+    (own,) = review.case(row.transfer_id).settled or ()
+    other = next(
+        one
+        for one in review.search(row.transfer_id, "")
+        if one.invoice_id != own.invoice.invoice_id and one.currency == row.currency and one.open > 0
+    )
+    both = {"invoice": [own.invoice.invoice_id, other.invoice_id], "search": other.number}
+    page = Read(_looked_at(anna, row, read(anna, f"{case(row)}/change"), both))
+    (said,) = page.texts("//div[@id='sums']//li")
+    assert said == f"{other.number}: The amount is used up before this invoice; untick it."
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("999999", "Only %(open)s of the invoice is open."),
+        ("-5", "Of this invoice, only an amount above 0 can be settled."),
+        ("0", "Nothing of the invoice would be settled; untick it."),
+    ],
+)
+def test_an_amount_that_cannot_be_is_said_at_its_field_and_not_counted(
+    anna: httpx.Client, review: Review, typed: str, said: str
+) -> None:
+    row = paying(review)
+    (own,) = review.case(row.transfer_id).proposal.parts
+    other = next(
+        one
+        for one in review.search(row.transfer_id, "")
+        if one.invoice_id != own.invoice.invoice_id and one.currency == row.currency and one.open > 0
+    )
+    told = said % {"open": money(other.open, other.currency, EN)} if "open" in said else said
+    name = f"amount-{other.invoice_id}"
+    wanted = {"invoice": [own.invoice.invoice_id, other.invoice_id], "search": other.number, name: typed}
+    page = Read(_looked_at(anna, row, read(anna, f"{case(row)}/change"), wanted))
+    assert page.values(f"//input[@name='{name}']/@aria-invalid") == ["true"]
+    assert page.texts("//td/span[@class='error']") == [" ".join(told.split())], "the other one is not to blame"
+    assert page.text("//div[@id='sums']") == f"{other.number}: {' '.join(told.split())}"
+    refused = Read(page.form("//form[@id='choice']").sent(anna))
+    assert refused.status == 422
+    assert refused.texts("//td/span[@class='error']") == [" ".join(told.split())]
+    assert not review.decisions().rows
+
+
 def test_what_is_no_amount_is_said_beside_it_and_nothing_typed_is_lost(login: Login, review: Review) -> None:
     polish, row = login(language="pl"), paying(review)
     form = read(polish, f"{case(row)}/change").form("//form[@id='choice']")
@@ -355,6 +465,9 @@ def test_the_second_person_sees_what_the_first_did_before_anything_is_lost(login
     assert "accepted, not recorded yet" in mine
     assert number in mine
     assert [one.actor for one in review.case(row.transfer_id).history] == ["bert"]
+    keys = set(page.values("//main//*[@data-key]/@data-key"))
+    assert keys <= {"q", "j", "k"}, "no key decides before she has chosen between the two"
+    assert page.texts("//main//*[contains(@class, 'primary')]") == ["Leave theirs"]
     followed(anna, page.form("//div[@class='versus']//form").sent(anna))
     first, second = review.case(row.transfer_id).history
     assert (first.actor, second.actor, second.action, second.supersedes) == (
@@ -405,6 +518,111 @@ def test_what_is_alike_is_accepted_and_taken_back_at_once(app: FastAPI, anna: ht
     assert [one.action for one in app.state.access.audit(left)] == []
     assert [one.action for one in app.state.access.audit(row.transfer_id)] == ["undone", "decided"]
     assert Read(form.sent(anna, transfer=None)).status == 422
+
+
+def test_what_goes_out_is_told_with_its_sign_among_what_is_alike(
+    anna: httpx.Client, review: Review, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = next(one for one in waiting(review) if len(review.alike(one.transfer_id)) > 2)
+    group = [one.transfer_id for one in review.alike(row.transfer_id)]
+    offers = {one.row.transfer_id: one for one in review.proposed(group)}
+    first = offers[group[0]]
+    offers[group[0]] = replace(first, row=replace(first.row, direction="out"))
+    monkeypatch.setattr(review, "proposed", lambda names: [offers[name] for name in names])
+    page = read(anna, f"{case(row)}/alike")
+    shown = dict(zip(page.values("//input[@name='transfer']/@value"), page.texts("//tbody/tr/td[4]"), strict=True))
+    assert {name for name, text in shown.items() if text.startswith("−")} == {
+        name for name, one in offers.items() if one.row.direction == "out"
+    }
+    assert shown[group[0]].endswith("outgoing")
+    sums: dict[tuple[str, str], int] = {}
+    for one in offers.values():
+        key = one.row.direction, one.row.currency
+        sums[key] = sums.get(key, 0) + (-one.row.amount if one.row.direction == "out" else one.row.amount)
+    told = page.texts("//p[@class='facts']/span")[1].removeprefix("Sum: ")
+    expected = [money(total, currency, EN).replace("\xa0", " ") for (_, currency), total in sums.items()]
+    assert sorted(told.split(", ")) == sorted(", ".join(expected).split(", "))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"is_anew": True}, "what is proposed anew after people's decisions is never booked unattended."),
+        ({"booked_from": 1.1, "is_anew": True}, "what is proposed anew after people's decisions is never booked"),
+        ({"booked_from": 1.1}, "the model books nothing unattended."),
+        ({"booked_from": 0.9804}, "the model books unattended from 98.04%."),
+        ({"proposal": Option(0.9, ())}, "that a transfer pays nothing is never booked unattended."),
+    ],
+)
+def test_what_waits_says_why(
+    anna: httpx.Client, review: Review, monkeypatch: pytest.MonkeyPatch, changes: dict[str, object], said: str
+) -> None:
+    found = review.case(paying(review).transfer_id)
+    sure = replace(found, row=replace(found.row, confidence=0.98), **changes)  # type: ignore[arg-type]
+    monkeypatch.setattr(review, "case", lambda _: sure)
+    page = read(anna, case(sure.row))
+    told = page.text("//section[@aria-labelledby='proposal-title']")
+    assert f"It waits for a person: {said}" in told
+    assert ("98.00%" in told) == ("98.04%" in said), "the two confidences are told apart"
+    model = page.texts("//section[@aria-labelledby='history-title']/p")[-1]
+    assert ("Proposed anew by model" in model) == sure.is_anew
+
+
+def test_a_transfer_that_is_proposed_anew_is_known(review: Review) -> None:
+    row = paying(review)
+    before = review.case(row.transfer_id)
+    thief = next(
+        one
+        for one in waiting(review)
+        if one.transfer_id != row.transfer_id and (one.currency, one.direction) == (row.currency, row.direction)
+    )
+    (part,) = before.proposal.parts
+    taken = Allocation(part.invoice.invoice_id, min(part.invoice.open, thief.amount))
+    review.decide([Wanted(thief.transfer_id, Action.CHANGE, (taken,), 0)], "bert")
+    assert (before.is_anew, review.case(row.transfer_id).is_anew) == (False, True)
+
+
+def test_what_is_left_over_is_told(anna: httpx.Client, review: Review) -> None:
+    row = next(one for one in waiting(review) if one.transfer_id == paying(review).transfer_id)
+    form = read(anna, f"{case(row)}/change").form("//form[@id='choice']")
+    amount = {f"amount-{form.fields['invoice'][0]}": "1.00"}
+    page = followed(anna, form.sent(anna, note="so they said", **amount))
+    left = money(row.amount - 100, row.currency, EN).replace("\xa0", " ")
+    assert page.text("//div[@class='toast']/p").endswith(f"; {left} of the transfer is left over")
+    whole = paying(review)
+    page = followed(anna, read(anna, case(whole)).key("a").sent(anna))
+    assert "left over" not in page.text("//div[@class='toast']/p")
+
+
+def test_who_comes_too_late_to_undo_is_told_in_words(login: Login, review: Review) -> None:
+    row, anna = paying(review), login("anna", language="en-GB")
+    page = followed(anna, read(anna, case(row)).key("n").sent(anna))
+    review.decide([Wanted(row.transfer_id, Action.LATER, (), review.decisions().rows[0].number)], "bert")
+    refused = Read(page.key("u").sent(anna))
+    assert refused.status == 409
+    said = refused.texts("//section[@role='alert']/p")[1]
+    assert re.search(r"bert decided on \d+ \w+ \d{4}, \d\d:\d\d UTC: ask later\.$", said), said
+    assert refused.values("//html/@lang") == ["en-GB"], "the browser's clock is told in that form, too"
+
+
+def test_an_unknown_month_is_said_once(anna: httpx.Client) -> None:
+    assert read(anna, "/months/2031-01", 404).texts("//main//p")[1:3] == [
+        "There are no proposals of 2031-01.",
+        "The list shows what there is.",
+    ]
+
+
+def test_the_audit_log_is_told_in_polish(app: FastAPI, login: Login, review: Review) -> None:
+    add(app.state.access, "adam", Role.ADMIN)
+    rita, row, anna = login("rita"), paying(review), login("anna")
+    token = csrf(rita)
+    assert rita.post(f"{case(row)}/decision", data={"csrf_token": token, "action": "later"}).status_code == 403
+    group = next(one for one in waiting(review) if len(review.alike(one.transfer_id)) > 2)
+    followed(anna, read(anna, f"{case(group)}/alike").form("//form[.//input[@name='transfer']]").sent(anna))
+    told = read(login("adam", language="pl"), "/admin/audit").texts("//td[@data-label='Czego dotyczy']")
+    assert any("potrzebna rola: księgowanie" in one for one in told), told
+    assert any(re.match(r"#1–#\d+, decyzje \(\d+\): ", one) for one in told), told
+    assert not [one for one in told if " decisions" in one or "needs" in one or " as " in one]
 
 
 def test_who_decided_what_can_be_looked_up(anna: httpx.Client, review: Review) -> None:

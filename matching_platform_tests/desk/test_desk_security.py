@@ -16,9 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from matching_platform.access import Access, Role, User, passwords
-from matching_platform.access.settings import ProxySettings
+from matching_platform.access.settings import DeskSettings, ProxySettings
 from matching_platform.desk.security import address_of, admin, booker, csrf_token, local_path, protect, reader
-from matching_platform.review.settings import DeskSettings
 from matching_platform_tests.access.people import HOME, PASSWORD, QUICK, add, lines, opened
 from matching_platform_tests.desk.asking import asking
 from matching_platform_tests.waiting import until
@@ -438,11 +437,10 @@ def test_a_path_stays_here(text: str) -> None:
 SERVER = """
 import sys
 import uvicorn
-from ipaddress import ip_network
 from matching_platform.access import Access
+from matching_platform.access.settings import DeskSettings
 from matching_platform.database import connect
 from matching_platform_tests.desk.test_desk_security import PROXIED, app_of
-from matching_platform.review.settings import DeskSettings
 
 settings = DeskSettings() if sys.argv[3] == "local" else PROXIED
 access = Access(connect(sys.argv[1]))

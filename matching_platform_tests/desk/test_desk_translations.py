@@ -145,14 +145,14 @@ SAID: list[tuple[str, str, str]] = [
         "invoice FV/1 has 1234.50 PLN open, less than 2000.00: it is settled by transfer T1 (decided by anna, 2024-03-05 "
         "10:11 UTC), transfer T2 (tagged by finance); look at it again",
         "invoice FV/1 has PLN\xa01,234.50 open, less than 2,000.00: it is settled by transfer T1 (decided by anna, "
-        "05/03/2024, 10:11 UTC), transfer T2 (tagged by finance); look at it again",
-        "na fakturze FV/1 pozostaje 1234,50\xa0zł, mniej niż 2000,00: rozlicza ją przelew T1 (decyzja: anna, 5.03.2024, "
+        "5 Mar 2024, 10:11 UTC), transfer T2 (tagged by finance); look at it again",
+        "na fakturze FV/1 pozostaje 1234,50\xa0zł, mniej niż 2000,00: rozlicza ją przelew T1 (decyzja: anna, 5 mar 2024, "
         "10:11 UTC), przelew T2 (oznaczony przez księgowość); sprawdź ją ponownie",
     ),
     (
-        "somebody else was faster on transfer T1: anna decided 'accept' on 2024-03-05 10:11 UTC",
-        "somebody else was faster on transfer T1: anna decided 'accept' on 05/03/2024, 10:11 UTC",
-        "ktoś był szybszy przy przelewie T1: anna: zatwierdzono, 5.03.2024, 10:11 UTC",
+        "somebody else was faster on transfer T1: anna decided on 2024-03-05 10:11 UTC: accepted",
+        "somebody else was faster on transfer T1: anna decided on 5 Mar 2024, 10:11 UTC: accepted",
+        "ktoś był szybszy przy przelewie T1: anna: zaakceptowano, 5 mar 2024, 10:11 UTC",
     ),
     (
         "account PL12, 2024-03-01 to 2024-03-31, balance 1,000.00 to 2,500.00 PLN, 3 in (1,600.00 PLN), 1 out (100.00 PLN)",

@@ -15,12 +15,11 @@ from starlette.routing import Mount
 from matching_platform.access import Access, Role, User, passwords
 from matching_platform.access.attempts import FREE
 from matching_platform.access.log import Event
-from matching_platform.access.settings import ProxySettings
+from matching_platform.access.settings import DeskSettings, ProxySettings
 from matching_platform.access.users import folded
 from matching_platform.desk import errors
 from matching_platform.desk.pages import admin, login
 from matching_platform.desk.security import protect
-from matching_platform.review.settings import DeskSettings
 from matching_platform_tests.access.people import HOME, OTHER, PASSWORD, QUICK, Clock, add, lines, opened
 from matching_platform_tests.desk.asking import asking
 

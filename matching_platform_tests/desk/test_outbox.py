@@ -19,7 +19,7 @@ from matching_platform.review.decisions import Action, Wanted
 from matching_platform.review.tags import in_force, validated
 from matching_platform.warehouse.duck import DuckWarehouse
 from matching_platform.warehouse.warehouse import WarehouseError
-from matching_platform_tests.review.bench import accept, books, change, decider, invoice, proposal, transfer
+from matching_platform_tests.review.bench import accept, books, change, decider, invoice, proposal, transfer, undo
 from matching_platform_tests.waiting import until
 
 MONTH = "2024-03"
@@ -65,7 +65,7 @@ def desk(tmp_path: Path) -> Decider:
     desk = decider(tmp_path, HELD)
     desk.decide([accept(f"T{number}", (f"I{number}", 100_00)) for number in range(3)], "anna")
     desk.decide([Wanted("T3", Action.NOTHING), change("T4", ("I4", 60_00), ("I5", 40_00), note="both")], "ben")
-    desk.undo(2, "anna")
+    undo(desk, 2, "anna")
     return desk
 
 

@@ -80,3 +80,29 @@ def test_what_fails_is_told_and_the_rest_goes_on(
     until(lambda: proposer.backlog == 0)
     assert [work.begun.get(), work.begun.get()] == [["T13"], ["T14"]]
     assert "could not propose anew for T13" in caplog.text
+
+
+class Held(dict[str, None]):
+    """A list that stops whoever has just taken something off it."""
+
+    def __init__(self) -> None:
+        self.is_taken, self.may_go_on = Event(), Event()
+
+    def __delitem__(self, name: str) -> None:
+        super().__delitem__(name)
+        self.is_taken.set()
+        self.may_go_on.wait(DEADLINE)
+
+
+def test_what_is_taken_off_the_list_is_still_waited_for(work: Work) -> None:
+    proposer, held = Proposer(work), Held()
+    proposer._waiting = held
+    proposer.start()
+    proposer.ask(NAMES[:2])
+    assert held.is_taken.wait(DEADLINE)
+    assert all(proposer.is_pending(name) for name in NAMES[:2])
+    assert proposer.backlog >= 2
+    held.may_go_on.set()
+    work.may_go_on.set()
+    assert proposer.wait(NAMES[:2], DEADLINE)
+    proposer.close()

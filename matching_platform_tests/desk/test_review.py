@@ -1,10 +1,12 @@
 """The review room over a platform: what waits, what is shown, what follows from a decision."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import date
 from itertools import permutations
 from pathlib import Path
 from shutil import rmtree
+from typing import Any
 
 import duckdb
 import polars as pl
@@ -138,6 +140,14 @@ def test_a_case_shows_what_is_in_force(review: Review) -> None:
     assert review.decisions(text=part.invoice.invoice_id.lower()).rows == [made]
     assert review.decisions("2020-01").total == review.decisions(actor="ben").total == 0
     assert [one.number for one in review.decisions_after(1)] == [2]
+
+
+@pytest.mark.parametrize("text", ["lodz", " ŁÓDŹ ", "Zolta"])
+def test_decisions_are_found_whatever_the_case_and_the_diacritics(review: Review, text: str) -> None:
+    case, other = paying(review)[:2]
+    (made,) = review.decide([replace(accepting(case), note="żółta koperta z Łodzi, ul. Łódź 3")], "anna")
+    review.decide([replace(accepting(other), note="as agreed")], "anna")
+    assert review.decisions(text=text).rows == [made]
 
 
 def test_the_payers_own_open_invoices_are_offered_first(review: Review) -> None:
@@ -311,6 +321,55 @@ def test_another_desk_is_seen_and_its_decisions_are_carried_on(platform: Platfor
     until(lambda: review.outbox.backlog() == {"decisions": 0, "bookings": 0})
     assert platform.warehouse.last_appended("decisions") == 1
     assert platform.warehouse.read_appended("bookings", OPEN).height == len(review.bookings())
+
+
+def judge(platform: Platform, folder: Path, month: str, exact: dict[str, bool]) -> None:
+    """Makes `exact`, by transfer, what realised quality found of a month's unattended bookings."""
+    folder.mkdir()
+    pl.DataFrame({"transfer_id": [*exact], "exact": [*exact.values()]}).write_parquet(folder / "bookings.parquet")
+    platform.catalog.set("realised_quality", month, platform.store.put("realised_quality", folder), {})
+
+
+def counted(review: Review, month: str = OPEN) -> tuple[int, int] | None:
+    """How many unattended bookings held, of how many."""
+    precision = review.summary(month).precision
+    return precision and (precision.right, precision.judged)
+
+
+def test_precision_is_of_what_was_judged_and_of_what_people_decide(
+    platform: Platform, review: Review, tmp_path: Path
+) -> None:
+    assert counted(review) is None
+    judge(platform, tmp_path / "first", MONTHS[0], {"T-a": True, "T-b": False})
+    judge(platform, tmp_path / "last", OPEN, {"T-c": True})
+    review.look()
+    assert [counted(review, month) for month in MONTHS] == [(1, 2), (1, 2), (2, 3)]
+    judge(platform, tmp_path / "again", MONTHS[0], {"T-a": True, "T-b": True})
+    review.look()
+    booked = paying(review, Status.BOOKED)[0]
+    review.decide([Wanted(booked.row.transfer_id, Action.NOTHING)], "anna")
+    assert counted(review) == (3, 4)
+
+
+def test_a_month_may_be_judged_while_precision_is_counted(
+    platform: Platform, review: Review, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judge(platform, tmp_path / "first", MONTHS[0], {"T-a": True})
+    review.look()
+    judge(platform, tmp_path / "second", MONTHS[1], {"T-b": True})
+    rows = pl.DataFrame.iter_rows
+
+    with monkeypatch.context() as patch:
+
+        def looking(frame: pl.DataFrame) -> Iterator[tuple[Any, ...]]:
+            patch.undo()
+            review.look()
+            return rows(frame)
+
+        patch.setattr(pl.DataFrame, "iter_rows", looking)
+        assert counted(review) == (1, 1)
+        assert pl.DataFrame.iter_rows is rows, "the second month came meanwhile"
+    assert counted(review) == (2, 2)
 
 
 def test_ten_thousand_rows_are_asked_about_without_reading_anything(tmp_path: Path) -> None:

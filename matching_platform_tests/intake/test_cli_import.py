@@ -140,7 +140,7 @@ def test_bad_files_end_before_any_is_taken(command: Command, tmp_path: Path) -> 
         (["."], ". is a folder; name the files in it, such as ./*"),
         (["bank.csv", "--map", "title"], "--map title names no header"),
         (["bank.csv", "--map", "title=Nothing"], "no column is called 'Nothing'"),
-        (["bank.csv", "--dates", "YMD"], "--dates YMD is unknown; there are DMY, MDY"),
+        (["bank.csv", "--dates", "YDM"], "--dates YDM is unknown; there are DMY, MDY, YMD"),
         (["bank.csv", "--table", "matches"], "--table matches is unknown"),
         (["bank.csv", "--direction", "up"], "--direction up is unknown"),
         (["bank.csv", "--currency", "EURO"], "'EURO' is not an ISO 4217 currency"),

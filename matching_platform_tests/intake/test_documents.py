@@ -14,6 +14,7 @@ from matching_platform.intake.invoices.containers import read_documents
 from matching_platform.intake.invoices.documents import read_document
 from matching_platform.intake.invoices.sides import Ourselves, read_invoices
 from matching_platform.intake.rows import UntoldError
+from matching_platform.store.record import Record
 from matching_platform.store.versions import Store
 
 US, OTHER = "DE111111111", "PL5260001246"
@@ -122,7 +123,7 @@ def read(content: bytes, ours: frozenset[str] = frozenset({US}), given: str | No
     [
         pytest.param(ubl(), "UBL", "RE-1", 11900, id="UBL"),
         pytest.param(ubl(kind="CreditNote"), "UBL", "RE-1", -11900, id="UBL credit note"),
-        pytest.param(ubl(kind="CreditNote", amount="-5.00"), "UBL", "RE-1", 500, id="a credit note taken back"),
+        pytest.param(ubl(kind="CreditNote", amount="-5.00"), "UBL", "RE-1", -500, id="a credit note with a minus"),
         pytest.param(cii(), "CII", "RE-2", 11900, id="CII"),
         pytest.param(cii(kind="381"), "CII", "RE-2", -11900, id="CII credit note"),
         pytest.param(zugferd_1(), "CII", "RE-2", 11900, id="ZUGFeRD 1"),
@@ -135,7 +136,11 @@ def test_a_sale(content: bytes, kind: str, number: str, amount: int) -> None:
     assert (incoming.table, incoming.format) == ("invoices", kind)
     (row,) = incoming.frame.rows(named=True)
     assert (row["number"], row["amount"], row["currency"]) == (number, amount, "EUR")
-    assert (row["direction"], row["counterparty_tax_id"], row["counterparty_id"]) == ("sale", OTHER, OTHER)
+    assert (row["direction"], row["counterparty_tax_id"], row["counterparty_id"]) == (
+        "sale",
+        OTHER,
+        OTHER.removeprefix("PL"),
+    )
     assert row["counterparty_name"] == f"Buyer {OTHER}"
     assert row["counterparty_account"] is None, "the payee's account is our own"
     assert row["reference"] == "RF18539007547034"
@@ -163,7 +168,7 @@ def test_whose_invoice_it_is_is_asked_once(tmp_path: Path) -> None:
         "a person corrects it"
     )
     ourselves.learn(documents, "purchase", "Bob")
-    assert ourselves.known() == {OTHER}
+    assert ourselves.known() == {OTHER.removeprefix("PL")}
 
 
 def test_an_archive() -> None:
@@ -175,7 +180,7 @@ def test_an_archive() -> None:
     assert incoming.frame["number"].to_list() == ["1", "2"]
     assert sorted(incoming.skipped["reason"]) == ["is neither XML nor PDF", "nothing of it is left to pay"]
     with pytest.raises(IntakeError, match=r"field invoice_id: .* appears more than once"):
-        read(packed(**{"a.xml": ubl(), "b.xml": ubl()}))
+        read(packed(**{"a.xml": ubl(), "b.xml": ubl(amount="118.00")}))
 
 
 ENTITIES = b'<!DOCTYPE Invoice [<!ENTITY a "x"><!ENTITY b "&a;&a;"><!ENTITY file SYSTEM "file:///etc/passwd">]>'
@@ -193,8 +198,17 @@ ENTITIES = b'<!DOCTYPE Invoice [<!ENTITY a "x"><!ENTITY b "&a;&a;"><!ENTITY file
         pytest.param(ubl().replace(b"2024-02-01", b"2024-02-31"), "issued_on", id="no such day"),
         pytest.param(ubl(amount="1,00"), "field amount: '1,00' is not an amount", id="amount"),
         pytest.param(ubl(amount="1.005"), "amount: '1.005' is not an amount with at most two", id="a tenth of a cent"),
+        pytest.param(
+            ubl().replace(b'PayableAmount currencyID="EUR"', b'PayableAmount currencyID="PLN"'),
+            "field amount: '119.00' is in PLN, and the document in EUR",
+            id="amount in another currency",
+        ),
+        pytest.param(
+            cii(kind="325"), "is a pro-forma invoice, which claims nothing; import the invoice itself", id="325"
+        ),
+        pytest.param(packed(a=cii(kind="325")), "holds no invoice", id="an archive of a pro-forma invoice"),
         pytest.param(ubl(number=" "), "field number: is missing", id="number"),
-        pytest.param(ubl().replace(b">EUR<", b">XXX<"), "is not an ISO 4217 currency", id="currency"),
+        pytest.param(ubl().replace(b"EUR", b"XXX"), "is not an ISO 4217 currency", id="currency"),
         pytest.param(
             ubl().replace(b"RegistrationName", b"Nothing").replace(b"cbc:Name", b"cbc:No"), "has no name", id="name"
         ),
@@ -247,6 +261,35 @@ def test_an_archive_that_unpacks_without_bounds_is_refused(method: int) -> None:
 def test_xml_that_would_fill_the_memory_is_refused(content: bytes, problem: str) -> None:
     with pytest.raises(IntakeError, match=problem):
         read(content)
+
+
+@pytest.mark.parametrize(
+    "content", [ubl(kind="CreditNote", amount="-5.00"), cii(kind="381").replace(b">119", b">-119")]
+)
+def test_a_credit_note_with_a_minus_is_a_credit_and_noted(content: bytes) -> None:
+    incoming = read(content)
+    assert incoming.frame["amount"][0] < 0
+    assert [note for note in incoming.notes if "has a negative amount, and is read as a credit" in note]
+    assert not any("negative amount" in note for note in read(cii(kind="381")).notes)
+
+
+def test_what_is_no_claim_is_left_out_of_an_archive() -> None:
+    incoming = read(packed(**{"a.xml": ubl("1"), "b.xml": cii("2", kind="325")}))
+    assert incoming.frame["number"].to_list() == ["1"]
+    assert incoming.skipped.rows() == [("b.xml", "2", "is a pro-forma invoice, which claims nothing")]
+
+
+@pytest.mark.parametrize("written", ["5260001246", "PL 526-000-12-46"])
+def test_a_party_is_one_however_its_tax_id_is_written(tmp_path: Path, written: str) -> None:
+    (same,) = read(ubl(seller=OTHER, buyer=US)).frame["invoice_id"]
+    alone = ubl(seller=written, buyer=US).replace(b"201/123/40", written.encode(), 1)
+    assert read(alone).frame["invoice_id"].to_list() == [same]
+    store = Store(tmp_path)
+    Record(store, "imports/ourselves").append({"party": OTHER, "ours": True}, actor="Ada")
+    known = Ourselves(store).known()
+    assert read(ubl(seller=OTHER, buyer="FR1"), known).frame["direction"].to_list() == ["sale"]
+    sold = ubl(seller=written, buyer="FR1").replace(b"201/123/40", b"")
+    assert read(sold, known).frame["direction"].to_list() == ["sale"]
 
 
 def test_a_party_is_named_with_its_tax_id() -> None:

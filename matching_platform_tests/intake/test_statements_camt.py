@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from matching_platform.intake import statements
 from matching_platform.intake.incoming import Incoming, IntakeError
-from matching_platform.intake.statements import other_forms, read_statement
+from matching_platform.intake.statements import other_forms
+from matching_platform.intake.xml import parse
 
 SAMPLES = Path(__file__).parent / "statements"
 GERMAN = (SAMPLES / "german_053_02.xml").read_text()
@@ -17,6 +19,10 @@ BATCH = [
     (150050, "in", "Weberei Flachs", "10050000/77", "RE-2024-000419 RE-2024-000420"),
     (49950, "in", "Imkerei Linde", None, "RF18539007547034"),
 ]
+
+
+def read_statement(name: str, content: bytes) -> Incoming:
+    return statements.read_statement(name, parse(name, content))
 
 
 def sample(name: str) -> Incoming:
@@ -110,11 +116,6 @@ OUTSIDE = '<!DOCTYPE a [<!ENTITY i SYSTEM "file:///etc/hostname">'
         ('<Amt Ccy="EUR">60.00', '<Amt Ccy="USD">60.00', "entry 5, field Ntry/Amt/@Ccy: the entry is in USD"),
         ("<CdtDbtInd>DBIT", "<CdtDbtInd>DEBT", "entry 3, field Ntry/CdtDbtInd: 'DEBT' is not CRDT or DBIT"),
         ("<NbOfTxs>3", "<NbOfTxs>4", "entry 2, field NtryDtls/Btch/NbOfTxs: the batch says that it has 4 transactions"),
-        (
-            "1500.50",
-            "1500.00",
-            "entry 2, field NtryDtls/TxDtls: its transactions come to 2999.50, the entry to 3000.00",
-        ),
         ('"EUR">1500.50', '"USD">1500.50', "entry 2, field TxDtls/Amt: one of its transactions has no amount in EUR"),
         ("<Acct><Id><IBAN>DE89370400440532013000</IBAN></Id>", "<Acct>", "field Acct/Id/IBAN: the statement names no"),
         ("BkToCstmrStmt", "CstmrPmtStsRpt", "holds 'Document' and no camt.052, camt.053 or camt.054"),
@@ -139,6 +140,11 @@ def test_what_is_refused(before: str, after: str, expected: str) -> None:
             ">1191.00<",
             "10,000.00 and 5 entries come to 14,237.50, but the closing balance is 14,236.50 EUR",
         ),
+        (
+            "1500.50",
+            "1500.00",
+            "the transactions of line 20, entry 2 come to 2,999.50, the entry to 3,000.00 EUR",
+        ),
         ("<NbOfNtries>6", "<NbOfNtries>7", "it says that the number of its entries is 7, and it is 5"),
         ("<Sum>4954.00", "<Sum>4955.00", "it says that the sum of its entries in is 4,955.00, and it is 4,654.00"),
     ],
@@ -159,6 +165,90 @@ def test_a_batch_without_its_transactions_is_one_transfer() -> None:
     assert whole["transfer_id"][0] in other_forms(apart)
     assert apart[1] in other_forms(whole["transfer_id"])
     assert not set(other_forms(apart)) & set(apart)
+
+
+ONE = (
+    "<Document><BkToCstmrStmt><Stmt><Acct><Id><IBAN>DE89370400440532013000</IBAN></Id><Ccy>EUR</Ccy><Ownr><Nm>Wir GmbH"
+    '</Nm></Ownr></Acct><Ntry><Amt Ccy="EUR">{amount}</Amt><CdtDbtInd>CRDT</CdtDbtInd><Sts>BOOK</Sts><BookgDt><Dt>'
+    "2024-01-15</Dt></BookgDt>{more}<NtryDtls>{details}</NtryDtls></Ntry></Stmt></BkToCstmrStmt></Document>"
+)
+CHARGES = '<Chrgs><TtlChrgsAndTaxAmt Ccy="EUR">{}</TtlChrgsAndTaxAmt></Chrgs>'
+
+
+def of_one(details: str, amount: str = "50.00", more: str = "") -> Incoming:
+    return read_statement("a.xml", ONE.format(amount=amount, details=details, more=more).encode())
+
+
+def transaction(amount: str = "", more: str = "") -> str:
+    return f"<TxDtls>{amount and f'<Amt Ccy={chr(34)}EUR{chr(34)}>{amount}</Amt>'}{more}</TxDtls>"
+
+
+@pytest.mark.parametrize(
+    ("details", "more"),
+    [
+        (transaction("30.00") + transaction("21.00"), CHARGES.format("1.00")),
+        (transaction("30.00", CHARGES.format("0.50")) + transaction("21.00", CHARGES.format("0.50")), ""),
+    ],
+    ids=["of the batch", "of each"],
+)
+def test_charges_are_told_where_transactions_come_to_more_than_was_booked(details: str, more: str) -> None:
+    read = of_one(details, more=more)
+    assert (read.frame["amount"].to_list(), read.contradictions) == ([3000, 2100], ())
+    assert read.notes[-1].endswith(", 1 in (50.00 EUR), 0 out (0.00 EUR), 1.00 EUR of charges kept by the bank")
+    less = of_one(transaction("30.00") + transaction("19.00"), more=more)
+    assert less.contradictions == (
+        "statement 1 of DE89370400440532013000 does not add up: "
+        "the transactions of line 1, entry 1 come to 49.00, the entry to 50.00 EUR",
+    )
+
+
+def test_one_transaction_that_speaks_of_all_is_one_transfer() -> None:
+    summary = "<Btch><NbOfTxs>3</NbOfTxs></Btch>{}"
+    for one in (transaction("50.00"), transaction()):
+        assert of_one(summary.format(one)).frame["amount"].to_list() == [5000]
+    with pytest.raises(IntakeError, match="the batch says that it has 3 transactions, and holds 1"):
+        of_one(summary.format(transaction("20.00")))
+
+
+def test_transactions_without_an_amount_of_the_account_are_one_transfer() -> None:
+    foreign = "<AmtDtls><InstdAmt><Amt Ccy='USD'>9</Amt></InstdAmt></AmtDtls><RmtInf><Ustrd>RE {}</Ustrd></RmtInf>"
+    read = of_one(transaction(more=foreign.format(1)) + transaction(more=foreign.format(2)))
+    assert told(read) == [(5000, "in", "", None, "RE 1 RE 2")]
+
+
+def test_a_notification_of_foreign_money_is_left_out() -> None:
+    text = ONE.replace("BkToCstmrStmt", "BkToCstmrDbtCdtNtfctn").replace("Stmt>", "Ntfctn>")
+    foreign = text.format(amount="50.00", details="", more="").replace('Amt Ccy="EUR"', 'Amt Ccy="USD"')
+    read = read_statement("a.xml", foreign.encode())
+    assert read.frame.is_empty()
+    assert read.skipped["reason"].to_list() == ["the entry is in USD, the account in EUR"]
+
+
+@pytest.mark.parametrize(
+    ("more", "name", "title"),
+    [
+        ("<RltdPties><Cdtr><Nm>WIR GMBH</Nm></Cdtr></RltdPties><RmtInf><Ustrd>Bar</Ustrd></RmtInf>", "", "Bar"),
+        (
+            f"<RmtInf><Ustrd>{'Zahlung fuer Rechnung FV/2024/00001'}</Ustrd><Ustrd>FV/2</Ustrd></RmtInf>",
+            "",
+            "Zahlung fuer Rechnung FV/2024/00001 FV/2",
+        ),
+        (f"<RmtInf><Ustrd>{'x' * 140}</Ustrd><Ustrd>y</Ustrd></RmtInf>", "", f"{'x' * 140}y"),
+        (
+            "<RmtInf><Ustrd>Kd 120244, RE-7.</Ustrd><Strd><RfrdDocInf><Nb>2024</Nb></RfrdDocInf><RfrdDocInf><Nb>RE-7</Nb>"
+            "</RfrdDocInf></Strd></RmtInf>",
+            "",
+            "Kd 120244, RE-7. 2024",
+        ),
+    ],
+    ids=["ourselves by name", "no glue at 35", "glue at 140", "a number within another"],
+)
+def test_who_and_what(more: str, name: str, title: str) -> None:
+    assert told(of_one(transaction(more=more))) == [(5000, "in", name, None, title)]
+
+
+def test_an_amount_may_lack_its_whole_part() -> None:
+    assert of_one("", amount=".50").frame["amount"].to_list() == [50]
 
 
 def test_what_nothing_can_be_checked_against_is_noted() -> None:

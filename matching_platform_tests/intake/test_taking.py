@@ -304,3 +304,47 @@ def test_any_bytes_are_shown_or_refused(intake: Intake, content: bytes) -> None:
     else:
         assert isinstance(preview, Preview)
         assert replace(preview).rows == preview.frame.height
+
+
+def test_what_was_learnt_of_a_currency_covers_only_amounts_that_tell_none(intake: Intake) -> None:
+    head = "Booking date;Title;Name;Amount\n"
+    first = f"{head}2024-01-15;INV 1;A;-1,00\n".encode()
+    mapping = intake.look("a.csv", first).mapping
+    assert mapping is not None
+    intake.take(intake.look("a.csv", first, mapping.changed({}, {"currency": "PLN"})), "Ada")
+    later = intake.look("b.csv", f"{head}2024-01-15;INV 1;A;-1,00 EUR\n2024-01-16;INV 2;A;-2,00\n".encode())
+    assert (later.confirmed, later.new) == (True, 2)
+    assert later.frame["currency"].to_list() == ["EUR", "PLN"]
+
+
+SALES = "Invoice number;Customer;Tax id;Invoice date;Gross;Currency\n1;A;{};2024-01-15;1,00;PLN\n"
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "conflicts"),
+    [
+        ("526-000-12-46", "PL5260001246", []),
+        ("5260001246", "7010019747", ["counterparty_id", "counterparty_tax_id"]),
+        ("5260001246", "", ["counterparty_id", "counterparty_tax_id"]),
+    ],
+)
+def test_a_tax_id_may_be_written_otherwise_than_before(
+    intake: Intake, first: str, second: str, conflicts: list[str]
+) -> None:
+    looked = intake.look("a.csv", SALES.format(first).encode())
+    assert looked.mapping is not None
+    intake.take(intake.look("a.csv", looked.content, looked.mapping.changed({}, {"direction": "sale"})), "Ada")
+    assert sorted(intake.look("b.csv", SALES.format(second).encode()).conflicts["column"]) == conflicts
+
+
+def test_what_was_taken_under_a_tax_id_with_punctuation_is_there(intake: Intake, tmp_path: Path) -> None:
+    """Before, the id of a party was its tax id as it came."""
+    content = SALES.format("526-000-12-46").encode()
+    looked = intake.look("a.csv", content)
+    assert looked.mapping is not None
+    intake.take(intake.look("a.csv", content, looked.mapping.changed({}, {"direction": "sale"})), "Ada")
+    warehouse = DuckWarehouse(tmp_path / "w.duckdb")
+    there = warehouse.read_month("invoices", "2024-01")
+    warehouse.write_month("invoices", "2024-01", there.with_columns(counterparty_id=pl.lit("526-000-12-46")))
+    again = intake.look("b.csv", content.replace(b"\n1;", b"\n2;") + content.splitlines()[1] + b"\n")
+    assert (again.problem, again.new, again.known) == (None, 1, 1)

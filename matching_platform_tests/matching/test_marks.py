@@ -69,6 +69,48 @@ def test_what_is_recognised_is_marked(title: str, expected: list[tuple[str, str,
     assert told(title, OWED) == expected
 
 
+@pytest.mark.parametrize(
+    ("title", "exact"),
+    [
+        ("Zapłata FV/2024/03/0123", [True]),
+        ("FV 002024/3/123", [True]),
+        ("2024/08/0125 i 2024/03/01233", [False, False]),
+        ("20240301232024030124", [False, False]),
+        ("od 123 do 0125", [False, False]),
+        ("RF18539007547034, RF18539007547035", [True, False]),
+        ("Kowalski Meble", [True]),
+    ],
+)
+def test_what_differs_only_resembles_a_number(title: str, exact: list[bool]) -> None:
+    assert [mark.is_exact for mark in marks(title, owed(OWED))] == exact
+
+
+@pytest.mark.parametrize(
+    ("title", "number"),
+    [
+        ("PAYOUT 20241216", "FV/2024/01/0216"),
+        ("salary 12/2024", "120/2024"),
+        ("paid on 16.12.2024", "1/613/2024"),
+        ("on 16.12.24", "0/161224/7"),
+        ("2024-12-16", "FV/2024/12/168"),
+    ],
+)
+def test_a_date_is_no_number_that_it_resembles(title: str, number: str) -> None:
+    assert told(title, [(number, None, "x")]) == []
+    assert told(title, [(title.split()[-1], None, "x")]) == [(title.split()[-1], "number", "i1")], "unless it is one"
+
+
+def test_a_number_of_another_invoice_is_not_marked_as_one_that_it_resembles() -> None:
+    title, proposed = "FV-2024-12-0015 20240301231", owed([("FV/2024/12/0165", None, "x"), OWED[0]])
+    assert [mark.is_exact for mark in marks(title, proposed)] == [False, False]
+    settled = owed([("FV/2024/12/0015", None, "Kowalski"), ("2024/03/0124", None, "x")]).with_columns(
+        invoice_id=pl.lit("settled")
+    )
+    first, second = marks(title + " Kowalski 0124", proposed, settled)
+    assert first == Mark(3, 15, "number", "settled")
+    assert (second.invoice_id, second.is_exact) == ("i2", False), "of others, only what is exact is found"
+
+
 def test_of_what_is_the_same_the_first_invoice_is_told() -> None:
     assert told("2024/03/0123", [OWED[1], OWED[0], OWED[0]]) == [("2024/03/0123", "number", "i2")]
 

@@ -10,7 +10,7 @@ from matching_platform.database import connect
 from matching_platform.ledger.schema import TABLES
 from matching_platform.review.books import PROPOSED, Books
 from matching_platform.review.decider import Decider
-from matching_platform.review.decisions import Action, Allocation, Wanted
+from matching_platform.review.decisions import Action, Allocation, Decision, Wanted
 
 DAY = date(2024, 3, 10)
 
@@ -89,3 +89,8 @@ def accept(name: str, *parts: tuple[str, int], expected: int = 0) -> Wanted:
 
 def change(name: str, *parts: tuple[str, int], expected: int = 0, note: str = "") -> Wanted:
     return Wanted(name, Action.CHANGE, tuple(Allocation(*part) for part in parts), expected, note)
+
+
+def undo(desk: Decider, number: int, actor: str) -> Decision:
+    (made,) = desk.undo_all([number], actor)
+    return made

@@ -22,7 +22,7 @@ from matching_platform.review.decisions import (
     Wanted,
     in_force,
 )
-from matching_platform_tests.review.bench import books, invoice, proposal, transfer
+from matching_platform_tests.review.bench import books, invoice, proposal, transfer, undo
 
 TRANSFERS = [transfer(f"T{number}", 100) for number in range(4)]
 INVOICES = [invoice("A", 100), invoice("B", 60), invoice("C", 40), invoice("CREDIT", -10)]
@@ -116,7 +116,7 @@ class Deciding(RuleBasedStateMachine):
             return
         chosen = data.draw(st.sampled_from(self.made))
         try:
-            decision = self.desks[desk].undo(chosen.number, person)
+            decision = undo(self.desks[desk], chosen.number, person)
         except DecisionError:
             return
         self._keep(decision, self._last(chosen.transfer_id))

@@ -16,8 +16,8 @@ from matching_platform.ledger.money import MINOR_UNITS
 from matching_platform.ledger.schema import MATCHES
 from matching_platform.ledger.validation import LedgerError
 from matching_platform.review import decisions as one_by_one
-from matching_platform.review.decisions import Action, Allocation, Decision, Proposed
-from matching_platform.review.tags import SCHEMA, TAGS, against_proposals, in_force, naming_others, tags, validated
+from matching_platform.review.decisions import TAGS, Action, Allocation, Decision, Proposed
+from matching_platform.review.tags import SCHEMA, against_proposals, in_force, naming_others, tags, validated
 from matching_platform.warehouse.tables import APPENDED
 
 BOOKED: Final = date(2024, 2, 3)
@@ -149,8 +149,9 @@ def test_the_order_of_rows_is_of_no_matter(history: list[Decision], random: Any)
     assert validated(raw[order], source="decisions").equals(read(history))
 
 
-def test_every_action_is_a_tag_or_none() -> None:
-    assert {action for action in Action if decided("t1", action).is_tag} == set(TAGS)
+def test_who_asks_later_or_takes_back_has_tagged_nothing() -> None:
+    assert set(TAGS) == {action for action in Action if decided("t1", action).is_tag}
+    assert set(Action) - set(TAGS) == {Action.LATER, Action.WITHDRAW}
 
 
 def decided(transfer: str, action: Action, *parts: Allocation, number: int = 1) -> Decision:

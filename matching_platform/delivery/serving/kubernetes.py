@@ -135,8 +135,9 @@ class Cluster:
         with _connected(self.context) as api:
             _View(api, f"matching-{self.name}").replace_one(self.patience)
 
-    def stop(self) -> None:
-        """Nothing: what runs on a cluster is not this machine's to end."""
+    def stop(self) -> bool:
+        """Ends nothing: what runs on a cluster is not this machine's to end."""
+        return False
 
     def _name(self, image: Image) -> tuple[str, bool]:
         """The environment's newest tag, which is this image's from now on, and whether it was not before."""

@@ -91,6 +91,6 @@ class Place(Protocol):
         """Ends one server as a replacement would, with time for what it was asked; returns when it has ended."""
         ...
 
-    def stop(self) -> None:
-        """Ends what runs here, where that is this machine's to decide."""
+    def stop(self) -> bool:
+        """Ends what runs here, where that is this machine's to decide; whether there was anything."""
         ...

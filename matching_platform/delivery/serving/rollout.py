@@ -121,12 +121,15 @@ class Rollout:
                 raise RolloutError(f"nothing serves at {self.url} that could end; deploy first")
             server.stop(_GRACE_SECONDS)
 
-    def stop(self) -> None:
-        """Ends front and servers; the record stays, so `resume` is the way back."""
+    def stop(self) -> bool:
+        """Ends front and servers, and says whether any ran; the record stays, so `resume` is the way back."""
         with self._lock:
-            processes.stop((process for _, process in processes.find(self.folder)), _GRACE_SECONDS)
-            for server in self._servers.find(self.folder):
+            found = [process for _, process in processes.find(self.folder)]
+            processes.stop(found, _GRACE_SECONDS)
+            servers = self._servers.find(self.folder)
+            for server in servers:
                 server.stop(_GRACE_SECONDS)
+            return bool(found or servers)
 
     def status(self) -> Status:
         last = self._last()

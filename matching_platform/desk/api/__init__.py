@@ -6,8 +6,8 @@ from fastapi import FastAPI
 from starlette.datastructures import State
 
 from matching_platform.desk.api import bookings, decisions, errors, imports, matching, probes, transfers
+from matching_platform.desk.api.gauges import Gauges
 from matching_platform.desk.api.metrics import Measured, Metrics
-from matching_platform.desk.api.standing import Standing
 from matching_platform.ledger import openapi
 
 PREFIX: Final = "/api"
@@ -20,7 +20,7 @@ _ABOUT: Final = (
 
 def install(app: FastAPI) -> None:
     """Adds all of it to the desk, whose `state` has `platform`, `review`, `intake` and `access`."""
-    app.state.metrics = Metrics(Standing(app.state))
+    app.state.metrics = Metrics(Gauges(app.state))
     app.add_middleware(Measured, metrics=app.state.metrics)
     app.include_router(probes.router)
     app.mount(PREFIX, create_api(app.state))

@@ -1,12 +1,10 @@
-"""What every route of the API needs: the review room, and a user with the role that it takes."""
+"""Who may use a route of the API, and how its description says so."""
 
-from typing import Annotated, Final
+from typing import Final
 
-from fastapi import Depends, Request, Security
+from fastapi import Depends, Security
 from fastapi.security import HTTPBearer
 
-from matching_platform.access import User
-from matching_platform.desk.review import Review
 from matching_platform.desk.security import booker, reader
 
 # It describes; who is let in is decided by `security`.
@@ -14,13 +12,3 @@ TOKEN: Final = HTTPBearer(auto_error=False, scheme_name="token", description="A 
 
 READER: Final = [Security(TOKEN), Depends(reader)]
 BOOKER: Final = [Security(TOKEN), Depends(booker)]
-
-Booker = Annotated[User, Depends(booker)]
-
-
-def _review(request: Request) -> Review:
-    review: Review = request.app.state.review
-    return review
-
-
-Desk = Annotated[Review, Depends(_review)]

@@ -1,7 +1,6 @@
 """Bookings for finance systems, in the order of their numbers: as JSON piece by piece, or all of them as CSV."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from itertools import chain
 from typing import Annotated, Any, Final
 
@@ -9,9 +8,12 @@ import polars as pl
 from fastapi import APIRouter, Query
 from fastapi.responses import StreamingResponse
 
-from matching_platform.desk.api.access import READER, Desk
+from matching_platform.desk.api.access import READER
 from matching_platform.desk.api.errors import responses
-from matching_platform.desk.api.shapes import Bookings, Number
+from matching_platform.desk.api.shapes import MONTH, Bookings, Number
+from matching_platform.desk.dependencies import Reviewing
+from matching_platform.desk.outbox import booking_rows
+from matching_platform.desk.review import Review
 from matching_platform.ledger.money import to_decimal
 from matching_platform.review.bookings import Booking
 
@@ -19,30 +21,15 @@ router = APIRouter(tags=["bookings"], dependencies=READER, responses=responses(4
 
 After = Annotated[Number, Query(description="The number of the last one that you have")]
 
-_SCHEMA: Final = pl.Schema(
-    {
-        "number": pl.Int64(),
-        "booked_at": pl.Datetime("us", "UTC"),
-        "transfer_id": pl.String(),
-        "booked_on": pl.Date(),
-        "invoice_id": pl.String(),
-        "amount": pl.Int64(),
-        "currency": pl.String(),
-        "entry": pl.String(),
-        "by": pl.String(),
-        "actor": pl.String(),
-        "decision": pl.Int64(),
-    }
-)
 # How a cell begins that a spreadsheet would run as a formula.
 _FORMULA: Final = r"^[=+\-@\t\r\n]"
 _PIECE: Final = 5000  # bookings
 
 
 @router.get("/bookings", response_model=Bookings)
-def bookings(desk: Desk, after: After = 0, limit: Annotated[int, Query(ge=1, le=10_000)] = 1000) -> Any:
+def bookings(review: Reviewing, after: After = 0, limit: Annotated[int, Query(ge=1, le=10_000)] = 1000) -> Any:
     """Bookings with a number above `after`; the same question again gives the same ones."""
-    found = desk.bookings(after, limit + 1)
+    found = review.bookings(after, limit + 1)
     taken = found[:limit]
     return {"bookings": taken, "last": taken[-1].number if taken else after, "more": len(found) > limit}
 
@@ -53,22 +40,20 @@ def bookings(desk: Desk, after: After = 0, limit: Annotated[int, Query(ge=1, le=
     responses={200: {"description": "RFC 4180, UTF-8", "content": {"text/csv": {"schema": {"type": "string"}}}}},
 )
 def bookings_as_csv(
-    desk: Desk,
+    review: Reviewing,
     after: After = 0,
-    month: Annotated[
-        str | None, Query(pattern=r"^[0-9]{4}-(0[1-9]|1[0-2])$", description="Only of transfers of this month")
-    ] = None,
+    month: Annotated[str | None, Query(pattern=MONTH, description="Only of transfers of this month")] = None,
 ) -> StreamingResponse:
     """All bookings with a number above `after`; of `signed_amount` a sum is what is booked. A text that a spreadsheet would
     take for a formula begins with `'`."""
-    pieces = _pieces(desk, after)
+    pieces = _pieces(review, after)
     # The first piece is read before the answer begins, so that a database that does not answer is told by a status.
     first = next(pieces)
     chosen = ([one for one in piece if _is_of(one, month)] for piece in chain([first], pieces))
-    lines = (as_csv(bookings, desk.named(bookings)) for bookings in chosen)
+    lines = (as_csv(bookings, review.named(bookings)) for bookings in chosen)
     name = f"bookings-{month or 'all'}.csv"
     return StreamingResponse(
-        chain([as_csv([], desk.named([]), header=True)], lines),
+        chain([as_csv([], review.named([]), header=True)], lines),
         media_type="text/csv; charset=utf-8; header=present",
         headers={"Content-Disposition": f'attachment; filename="{name}"'},
     )
@@ -77,9 +62,8 @@ def bookings_as_csv(
 def as_csv(bookings: Sequence[Booking], named: pl.DataFrame, *, header: bool = False) -> str:
     """Lines of CSV (RFC 4180), with what `Review.named` says of the bookings, and amounts of which a sum is what is booked.
     Amounts stay numbers; a text that would be a formula in a spreadsheet gets a `'`."""
-    frame = pl.DataFrame([asdict(booking) for booking in bookings], schema=_SCHEMA)
     signed = pl.when(pl.col("entry") == "reverse").then(-pl.col("amount")).otherwise("amount")
-    frame = frame.with_columns(signed_amount=signed).hstack(named)
+    frame = booking_rows(bookings).with_columns(signed_amount=signed).hstack(named)
     texts = pl.selectors.string()
     safe = pl.when(texts.str.contains(_FORMULA)).then("'" + texts).otherwise(texts)
     shown = frame.with_columns(safe.name.keep(), to_decimal("amount"), to_decimal("signed_amount"))
@@ -88,10 +72,10 @@ def as_csv(bookings: Sequence[Booking], named: pl.DataFrame, *, header: bool = F
     )
 
 
-def _pieces(desk: Desk, after: int) -> Iterator[Sequence[Booking]]:
+def _pieces(review: Review, after: int) -> Iterator[Sequence[Booking]]:
     """One piece at least, which may be empty."""
     while True:
-        piece = desk.bookings(after, _PIECE)
+        piece = review.bookings(after, _PIECE)
         yield piece
         if len(piece) < _PIECE:
             return

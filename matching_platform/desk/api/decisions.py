@@ -4,10 +4,11 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request
 
-from matching_platform.desk.api.access import BOOKER, READER, Booker, Desk
+from matching_platform.desk.api.access import BOOKER, READER
 from matching_platform.desk.api.errors import responses
 from matching_platform.desk.api.shapes import LARGEST_NUMBER, Decision, Decisions, Number, WantedIn, WantedList
 from matching_platform.desk.audit import deciding, undoing
+from matching_platform.desk.dependencies import Booker, Reviewing
 from matching_platform.review.decisions import Action, Allocation, Wanted
 
 router = APIRouter(tags=["decisions"], responses=responses(400, 401, 403, 503))
@@ -20,9 +21,9 @@ router = APIRouter(tags=["decisions"], responses=responses(400, 401, 403, 503))
     dependencies=BOOKER,
     responses=responses(404, 409, 413),
 )
-def decide(request: Request, desk: Desk, booker: Booker, wanted: WantedList) -> Any:
+def decide(request: Request, review: Reviewing, booker: Booker, wanted: WantedList) -> Any:
     """Takes all of them or none. Where somebody decided meanwhile, 409 says in `theirs` what."""
-    return {"decisions": desk.decide([_wanted(one) for one in wanted.decisions], booker.name, deciding(request))}
+    return {"decisions": review.decide([_wanted(one) for one in wanted.decisions], booker.name, deciding(request))}
 
 
 @router.post(
@@ -32,21 +33,23 @@ def decide(request: Request, desk: Desk, booker: Booker, wanted: WantedList) -> 
     dependencies=BOOKER,
     responses=responses(404, 409),
 )
-def undo(request: Request, desk: Desk, booker: Booker, number: Annotated[int, Path(ge=1, le=LARGEST_NUMBER)]) -> Any:
+def undo(
+    request: Request, review: Reviewing, booker: Booker, number: Annotated[int, Path(ge=1, le=LARGEST_NUMBER)]
+) -> Any:
     """Withdraws a decision that is its transfer's last; both stay on the record."""
-    if not any(made.number == number for made in desk.decisions_after(number - 1, 1)):
+    if not any(made.number == number for made in review.decisions_after(number - 1, 1)):
         raise LookupError(f"there is no decision {number}; /api/decisions lists them")
-    return desk.undo(number, booker.name, undoing(request))
+    return review.undo(number, booker.name, undoing(request))
 
 
 @router.get("/decisions", response_model=Decisions, dependencies=READER)
 def decisions(
-    desk: Desk,
+    review: Reviewing,
     after: Annotated[Number, Query(description="The number of the last one that you have")] = 0,
     limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
 ) -> Any:
     """Decisions in the order in which they were made."""
-    return {"decisions": desk.decisions_after(after, limit)}
+    return {"decisions": review.decisions_after(after, limit)}
 
 
 def _wanted(given: WantedIn) -> Wanted:

@@ -28,10 +28,8 @@ _DESCRIBED: Final = {
     401: "Without a token that is in force",
     403: "The token's role does not permit it",
     404: "There is no such thing",
-    405: "The address takes other methods",
     409: "Somebody was faster, or an invoice has less open; nothing was done",
     413: "The request is too large",
-    429: "Too many refused attempts; wait",
     503: "What answers this does not answer itself; try again",
 }
 

@@ -2,33 +2,26 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Query, Request
 from fastapi.concurrency import run_in_threadpool
 
-from matching_platform.desk.api.access import BOOKER, READER, Booker
+from matching_platform.desk.api.access import BOOKER, READER
 from matching_platform.desk.api.errors import responses
 from matching_platform.desk.api.shapes import TEXT, Imports, Look
-from matching_platform.desk.audit import note_imported
+from matching_platform.desk.dependencies import Booker, Intaking
 from matching_platform.desk.security import address_of, guard_of
+from matching_platform.intake.audit import note_imported
 from matching_platform.intake.incoming import IntakeError
-from matching_platform.intake.taking import LARGEST, Intake, Preview
+from matching_platform.intake.taking import LARGEST, Preview
 from matching_platform.ledger.months import beyond
 
 router = APIRouter(tags=["imports"], responses=responses(400, 401, 403, 503))
 
 
-def _intake(request: Request) -> Intake:
-    intake: Intake = request.app.state.intake
-    return intake
-
-
-Files = Annotated[Intake, Depends(_intake)]
-
-
 @router.get("/imports", response_model=Imports, dependencies=READER)
-def imports(files: Files) -> Any:
+def imports(intake: Intaking) -> Any:
     """All imports, the first one first."""
-    return {"imports": files.history()}
+    return {"imports": intake.history()}
 
 
 @router.post(
@@ -47,7 +40,7 @@ def imports(files: Files) -> Any:
 )
 async def look_or_take(
     request: Request,
-    files: Files,
+    intake: Intaking,
     booker: Booker,
     name: Annotated[str, Query(min_length=1, max_length=200, pattern=TEXT, description="The file's name")],
     take: Annotated[bool, Query(description="Take it, and not only look at it")] = False,
@@ -58,13 +51,13 @@ async def look_or_take(
     """What is in a bank statement, an invoice, or a table whose columns were mapped before; with `take`, it is taken as a
     whole and once only. A file that was taken before is not taken again: `taken` says when that was."""
     content = await request.body()
-    preview = await run_in_threadpool(files.look, name, content)
+    preview = await run_in_threadpool(intake.look, name, content)
     settings = request.app.state.platform.settings
     unseen = beyond(preview.months, settings.first_month, settings.last_month)
     if not take:
         return Look.of(preview, unseen, preview.taken)
     _check_mapping(preview)
-    taken = await run_in_threadpool(files.take, preview, booker.name, unbalanced=unbalanced)
+    taken = await run_in_threadpool(intake.take, preview, booker.name, unbalanced=unbalanced)
     await run_in_threadpool(note_imported, guard_of(request).access, preview, taken, booker.name, address_of(request))
     return Look.of(preview, unseen, taken)
 

@@ -3,14 +3,13 @@
 import re
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
-from decimal import Decimal
 from typing import Annotated, Any, Final, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from matching_platform.intake.taking import Preview
 from matching_platform.intake.taking import Taken as TakenFile
-from matching_platform.ledger.money import MINOR_UNITS
+from matching_platform.ledger.money import decimal
 from matching_platform.ledger.openapi import MONEY
 from matching_platform.review.cases import Status
 from matching_platform.review.decisions import Action
@@ -19,14 +18,10 @@ _T = TypeVar("_T")
 
 # What no text of ours holds, and no database takes.
 TEXT: Final = r"^[^\u0000]*$"
+MONTH: Final = r"^[0-9]{4}-(0[1-9]|1[0-2])$"
 LARGEST_NUMBER: Final = 2**63 - 1
 MOST_DECISIONS: Final = 1000
 MOST_ALLOCATIONS: Final = 1000
-
-
-def money(minor: int) -> str:
-    """An amount in minor units as text in major ones, with two places."""
-    return f"{Decimal(minor) / MINOR_UNITS:.2f}"
 
 
 def _minor(given: Any) -> int:
@@ -35,7 +30,7 @@ def _minor(given: Any) -> int:
     return int(given.replace(".", ""))
 
 
-Money = Annotated[str, BeforeValidator(money), WithJsonSchema({"type": "string", "pattern": MONEY})]
+Money = Annotated[str, BeforeValidator(decimal), WithJsonSchema({"type": "string", "pattern": MONEY})]
 MoneyIn = Annotated[int, BeforeValidator(_minor), WithJsonSchema({"type": "string", "pattern": MONEY})]
 Time = Annotated[datetime, BeforeValidator(lambda given: given.replace(tzinfo=given.tzinfo or UTC))]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -136,12 +131,13 @@ class Option(_Answer):
 
 
 class Mark(_Answer):
-    """What of the title was recognised: its characters from `start` up to `end`."""
+    """What of the title was recognised: its characters from `start` up to `end`. What is not exact only resembles it."""
 
     start: Number
     end: Number
     kind: Literal["number", "reference", "name"]
     invoice_id: str
+    is_exact: bool
 
 
 class Case(_Answer):
@@ -203,7 +199,7 @@ class Booking(_Answer):
     booked_at: Time
     transfer_id: str
     booked_on: date
-    invoice_id: str | None
+    invoice_id: str
     amount: Money
     currency: str
     entry: Literal["book", "reverse"]

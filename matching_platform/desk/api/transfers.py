@@ -4,10 +4,11 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query
 
-from matching_platform.desk.api.access import READER, Desk
+from matching_platform.desk.api.access import READER
 from matching_platform.desk.api.errors import responses
 from matching_platform.desk.api.shapes import (
     LARGEST_NUMBER,
+    MONTH,
     TEXT,
     Case,
     Invoices,
@@ -16,12 +17,13 @@ from matching_platform.desk.api.shapes import (
     Row,
     Summary,
 )
+from matching_platform.desk.dependencies import Reviewing
 from matching_platform.desk.review import Review
 from matching_platform.review.cases import Filter, Status
 
 router = APIRouter(tags=["transfers"], dependencies=READER, responses=responses(400, 401, 403, 503))
 
-Month = Annotated[str, Path(pattern=r"^[0-9]{4}-(0[1-9]|1[0-2])$", examples=["2024-06"])]
+Month = Annotated[str, Path(pattern=MONTH, examples=["2024-06"])]
 TransferId = Annotated[str, Path(min_length=1, max_length=500, pattern=TEXT)]
 Text = Annotated[str, Query(max_length=200, pattern=TEXT)]
 Number = Annotated[int, Query(ge=1, le=LARGEST_NUMBER)]
@@ -29,21 +31,21 @@ Size = Annotated[int, Query(ge=1, le=500)]
 
 
 @router.get("/months", response_model=Months)
-def months(desk: Desk) -> Any:
+def months(review: Reviewing) -> Any:
     """The months with proposals, the first one first."""
-    desk.refresh()
-    return {"months": desk.months()}
+    review.refresh()
+    return {"months": review.months()}
 
 
 @router.get("/months/{month}/summary", response_model=Summary, responses=responses(404))
-def summary(desk: Desk, month: Month) -> Any:
+def summary(review: Reviewing, month: Month) -> Any:
     """How a month stands."""
-    return desk.summary(_known(desk, month))
+    return review.summary(_known(review, month))
 
 
 @router.get("/months/{month}/queue", response_model=Page[Row], responses=responses(404))
 def queue(
-    desk: Desk,
+    review: Reviewing,
     month: Month,
     status: Annotated[frozenset[Status] | None, Query(description="Waiting, where none is named")] = None,
     text: Annotated[str, Query(max_length=200, pattern=TEXT, description="In payer, title, id or amount")] = "",
@@ -53,27 +55,27 @@ def queue(
 ) -> Any:
     """The transfers of a month, the most valuable doubt first."""
     wanted = Filter(statuses=status or Filter().statuses, text=text, alike=alike)
-    return desk.queue(_known(desk, month), wanted, page, size)
+    return review.queue(_known(review, month), wanted, page, size)
 
 
 # Ids may hold slashes.
 @router.get("/transfers/{transfer_id:path}/invoices", response_model=Invoices, responses=responses(404))
-def invoices(desk: Desk, transfer_id: TransferId, text: Text = "", limit: Size = 50) -> Any:
+def invoices(review: Reviewing, transfer_id: TransferId, text: Text = "", limit: Size = 50) -> Any:
     """Open invoices with the text in number, name, reference or amount; those of the transfer's payer first."""
-    desk.refresh()
-    return {"invoices": desk.search(transfer_id, text, limit)}
+    review.refresh()
+    return {"invoices": review.search(transfer_id, text, limit)}
 
 
 @router.get("/transfers/{transfer_id:path}", response_model=Case, responses=responses(404))
-def case(desk: Desk, transfer_id: TransferId) -> Any:
+def case(review: Reviewing, transfer_id: TransferId) -> Any:
     """All about one transfer."""
-    desk.refresh()
-    return desk.case(transfer_id)
+    review.refresh()
+    return review.case(transfer_id)
 
 
-def _known(desk: Review, month: str) -> str:
+def _known(review: Review, month: str) -> str:
     """A month of which something is proposed; LookupError where nothing is."""
-    desk.refresh()
-    if month not in desk.months():
+    review.refresh()
+    if month not in review.months():
         raise LookupError(f"nothing is proposed for {month}; /api/months lists the months")
     return month

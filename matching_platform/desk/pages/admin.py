@@ -10,10 +10,11 @@ from matching_platform.access import Access, AccessError, Role, User
 from matching_platform.access.listening import is_local, link_of
 from matching_platform.access.log import Event
 from matching_platform.access.users import folded, role_given
-from matching_platform.desk import audit as desk_audit
+from matching_platform.desk.audit import DECIDED, UNDONE
 from matching_platform.desk.i18n import mark
 from matching_platform.desk.rendering import render
 from matching_platform.desk.security import Guard, address_of, admin, guard_of
+from matching_platform.intake.audit import IMPORTED
 
 _BODY_BYTES: Final = 16 * 2**10
 _LINES: Final = 100
@@ -38,9 +39,9 @@ EVENTS: Final[dict[str, str]] = {
     Event.TOKEN_REVOKED: mark("token revoked"),
     Event.TOKEN_REFUSED: mark("token refused"),
     Event.REFUSED: mark("refused"),
-    desk_audit.DECIDED: mark("decision made"),
-    desk_audit.UNDONE: mark("decision taken back"),
-    desk_audit.IMPORTED: mark("file imported"),
+    DECIDED: mark("decision made"),
+    UNDONE: mark("decision taken back"),
+    IMPORTED: mark("file imported"),
 }
 
 router = APIRouter(prefix="/admin", max_body_size=_BODY_BYTES, dependencies=[Depends(admin)])

@@ -8,13 +8,12 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from matching_platform.desk.audit import deciding, undoing
+from matching_platform.desk.dependencies import Booker, Reviewing
 from matching_platform.desk.i18n import mark, translator
 from matching_platform.desk.pages.common import (
     READER,
-    Booker,
     Listed,
     Listing,
-    Reviewing,
     Sent,
     Transfer,
     case_of,
@@ -109,9 +108,10 @@ def _page(
     )
 
 
-def _sums(offers: list[Offer]) -> dict[str, int]:
-    """The sum by currency."""
-    sums: dict[str, int] = {}
-    for one in offers:
-        sums[one.row.currency] = sums.get(one.row.currency, 0) + one.row.amount
+def _sums(offers: list[Offer]) -> dict[tuple[str, str], int]:
+    """The sum by direction and currency, of what goes out below 0."""
+    sums: dict[tuple[str, str], int] = {}
+    for row in (one.row for one in offers):
+        key = row.direction, row.currency
+        sums[key] = sums.get(key, 0) + (row.amount if row.direction == "in" else -row.amount)
     return sums

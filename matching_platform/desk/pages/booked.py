@@ -6,7 +6,8 @@ from fastapi import APIRouter, Query
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
-from matching_platform.desk.pages.common import READER, PageNumber, Reviewing, Text, pager
+from matching_platform.desk.dependencies import Reviewing
+from matching_platform.desk.pages.common import READER, PageNumber, Text, pager
 from matching_platform.desk.rendering import render
 
 router = APIRouter()

@@ -10,15 +10,14 @@ from starlette.responses import HTMLResponse, Response
 from matching_platform.desk import labels
 from matching_platform.desk.audit import deciding, undoing
 from matching_platform.desk.choosing import convert
+from matching_platform.desk.dependencies import Booker, Reviewing
 from matching_platform.desk.i18n import mark
 from matching_platform.desk.pages.alike import others
 from matching_platform.desk.pages.change import Refusal, choice_of, show_choice
 from matching_platform.desk.pages.common import (
     READER,
-    Booker,
     Listed,
     Listing,
-    Reviewing,
     Sent,
     Transfer,
     case_of,
@@ -79,7 +78,7 @@ def decide(
         return _page(request, review, case, listed, 409, theirs=error.theirs, mine=wanted)
     except DecisionError as error:
         case = case_of(review, transfer_id)
-        refusal = Refusal(str(error), tight(review, error))
+        refusal = Refusal(str(error), tight(review, transfer_id, error))
         if choice:
             return show_choice(request, review, case, listed, choice_of(request, review, case, form), 409, refusal)
         return _page(request, review, case, listed, 409, refusal=refusal)
@@ -146,6 +145,6 @@ def _ranked(case: Case) -> list[tuple[Option, str]]:
     ]
 
 
-def tight(review: Review, error: DecisionError) -> OpenInvoice | None:
-    """The invoice of which less is open than was thought."""
-    return review.invoice(error.invoice_id) if isinstance(error, OverSettledError) else None
+def tight(review: Review, transfer_id: str, error: DecisionError) -> OpenInvoice | None:
+    """The invoice of which less is open for a transfer than was thought."""
+    return review.invoice(error.invoice_id, transfer_id) if isinstance(error, OverSettledError) else None

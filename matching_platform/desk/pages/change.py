@@ -12,12 +12,12 @@ from starlette.responses import HTMLResponse
 
 from matching_platform.desk import formats
 from matching_platform.desk.choosing import Chosen, Rest, choose, convert
+from matching_platform.desk.dependencies import Reviewing
 from matching_platform.desk.i18n import locale_of
 from matching_platform.desk.pages.common import (
     BOOKER,
     Listed,
     Listing,
-    Reviewing,
     Sent,
     Transfer,
     case_of,
@@ -79,7 +79,7 @@ def choice_of(request: Request, review: Review, case: Case, form: FormData, *, a
 
     404 where it ticks an invoice that does not exist.
     """
-    ticked = _invoices(review, texts_of(form, "invoice")[:_TICKED])
+    ticked = _invoices(review, case.row.transfer_id, texts_of(form, "invoice")[:_TICKED])
     typed = {invoice.invoice_id: text_of(form, f"amount-{invoice.invoice_id}") for invoice in ticked}
     named = [invoice.invoice_id for invoice in ticked if f"open-{invoice.invoice_id}" in form]
     seen = {invoice_id: number_of(form, f"open-{invoice_id}") for invoice_id in named} if as_seen else {}
@@ -117,9 +117,9 @@ def show_choice(
     )
 
 
-def _invoices(review: Review, invoice_ids: Iterable[str]) -> list[OpenInvoice]:
+def _invoices(review: Review, transfer_id: str, invoice_ids: Iterable[str]) -> list[OpenInvoice]:
     try:
-        return [review.invoice(invoice_id) for invoice_id in invoice_ids]
+        return [review.invoice(invoice_id, transfer_id) for invoice_id in invoice_ids]
     except LookupError as error:
         raise HTTPException(404, str(error)) from error
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Annotated, Final, Literal, cast
+from typing import Annotated, Final, Literal
 from urllib.parse import quote, urlencode
 
 from fastapi import Depends, Path, Query
@@ -13,21 +13,12 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import RedirectResponse
 
-from matching_platform.access import User
 from matching_platform.desk.review import Review
 from matching_platform.desk.security import MOST_FIELDS, booker, reader
 from matching_platform.review.cases import Case, Filter, OpenInvoice, Row, Status
 from matching_platform.review.decisions import Allocation, Decision, Wanted
 
-Show = Literal["waiting", "later", "decided", "booked", "tagged", "all"]
-SHOWN: Final[dict[Show, frozenset[Status]]] = {
-    "waiting": frozenset({Status.WAITING}),
-    "later": frozenset({Status.LATER}),
-    "decided": frozenset({Status.DECIDED}),
-    "booked": frozenset({Status.BOOKED}),
-    "tagged": frozenset({Status.TAGGED}),
-    "all": frozenset(Status),
-}
+Show = Status | Literal["all"]
 _LONGEST: Final = 200
 _NUMBER: Final = re.compile(r"-?[0-9]{1,19}")
 # int64's, so that a database takes it.
@@ -37,8 +28,6 @@ _LARGEST: Final = 2**63 - 1
 READER: Final = [Depends(reader)]
 BOOKER: Final = [Depends(booker)]
 
-Reader = Annotated[User, Depends(reader)]
-Booker = Annotated[User, Depends(booker)]
 Text = Annotated[str, Query(max_length=_LONGEST)]
 PageNumber = Annotated[int, Query(ge=1, le=1_000_000)]
 Transfer = Annotated[str, Path(max_length=_LONGEST)]
@@ -48,17 +37,17 @@ Transfer = Annotated[str, Path(max_length=_LONGEST)]
 class Listing:
     """The list that a person works through: which rows of a month, and what they must hold."""
 
-    show: Show = "waiting"
+    show: Show = Status.WAITING
     text: str = ""
 
     @property
     def filter(self) -> Filter:
-        return Filter(SHOWN[self.show], self.text)
+        return Filter(frozenset(Status) if self.show == "all" else frozenset({self.show}), self.text)
 
     @property
     def query(self) -> str:
         """As a query string with its question mark, '' where it is the usual list."""
-        given = {"show": "" if self.show == "waiting" else self.show, "text": self.text}
+        given = {"show": "" if self.show == Status.WAITING else self.show, "text": self.text}
         found = urlencode({name: value for name, value in given.items() if value})
         return f"?{found}" if found else ""
 
@@ -71,7 +60,7 @@ class Listing:
         return address("months", month) + self.query
 
 
-def listing(show: Show = "waiting", text: Text = "") -> Listing:
+def listing(show: Show = Status.WAITING, text: Text = "") -> Listing:
     return Listing(show, text.strip())
 
 
@@ -88,13 +77,8 @@ async def closing(request: Request) -> AsyncIterator[None]:
         await request.close()
 
 
-def review(request: Request) -> Review:
-    return cast(Review, request.app.state.review)
-
-
 Listed = Annotated[Listing, Depends(listing)]
 Sent = Annotated[FormData, Depends(sent)]
-Reviewing = Annotated[Review, Depends(review)]
 
 
 def case_of(review: Review, transfer_id: str) -> Case:

@@ -7,7 +7,8 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
 from matching_platform.desk import labels
-from matching_platform.desk.pages.common import READER, PageNumber, Reviewing, Text, invoices_of, pager, rows_of
+from matching_platform.desk.dependencies import Reviewing
+from matching_platform.desk.pages.common import READER, PageNumber, Text, invoices_of, pager, rows_of
 from matching_platform.desk.pages.done import Done, toast
 from matching_platform.desk.rendering import render
 

@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 
 from fastapi import Depends, Query
 
+from matching_platform.desk.pages.common import invoices_of
 from matching_platform.desk.review import Review
 from matching_platform.review.cases import Row
 from matching_platform.review.decisions import Action, Decision
@@ -22,11 +23,15 @@ _SPAN: Final = re.compile(r"([0-9]{1,15})-([0-9]{1,15})")
 
 @dataclass(frozen=True)
 class Toast:
-    """Decisions that were just made. `row` is of the transfer where it was one, else all were accepted, or taken `back`."""
+    """Decisions that were just made. `row` is of the transfer where it was one, else all were accepted, or taken `back`.
+
+    `left` is what invoices were found for none of, minor units of the transfer's currency.
+    """
 
     numbers: tuple[int, ...]
     row: Row | None
     back: bool = False
+    left: int = 0
 
     @property
     def text(self) -> str:
@@ -85,5 +90,16 @@ def toast(review: Review, recent: Recent) -> Toast | None:
         return Toast(numbers, None, back=first[0].action is Action.WITHDRAW) if first else None
     with suppress(LookupError):
         row = review.row(recent.transfer_id)
-        return Toast(numbers, row) if row.last and (row.last.number,) == numbers else None
+        if row.last and (row.last.number,) == numbers:
+            return Toast(numbers, row, left=_left(review, row, row.last))
     return None
+
+
+def _left(review: Review, row: Row, decision: Decision) -> int:
+    """What of a transfer a decision leaves over; 0 where it settles nothing, or invoices of other currencies."""
+    invoices = invoices_of(review, [decision])
+    if {invoices[one.invoice_id].currency for one in decision.allocations if one.invoice_id in invoices} != {
+        row.currency
+    }:
+        return 0
+    return max(0, row.amount - sum(one.amount for one in decision.allocations))

@@ -15,12 +15,13 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
-from matching_platform.desk.audit import note_imported
+from matching_platform.desk.dependencies import Booker, Intaking, Reader
 from matching_platform.desk.held import Held, Look
 from matching_platform.desk.i18n import mark
-from matching_platform.desk.pages.common import Booker, Reader, Sent, closing, see, text_of
+from matching_platform.desk.pages.common import Sent, closing, see, text_of
 from matching_platform.desk.rendering import render
 from matching_platform.desk.security import address_of, guard_of
+from matching_platform.intake.audit import note_imported
 from matching_platform.intake.incoming import IntakeError
 from matching_platform.intake.mapping import ColumnMapping
 from matching_platform.intake.synonyms import SIGNED, SYNONYMS
@@ -52,6 +53,7 @@ _WORDS: Final[dict[str, str]] = {
     "direction": mark("direction"),
     "counterparty_name": mark("name"),
     "counterparty_account": mark("account"),
+    "own_account": mark("our own account"),
     "counterparty_tax_id": mark("tax id"),
     "counterparty_id": mark("counterparty's id"),
     "title": mark("title"),
@@ -99,16 +101,16 @@ class Shown:
     examples: dict[str, str]
     beyond: tuple[str, ...]
 
-
-def intake(request: Request) -> Intake:
-    return cast(Intake, request.app.state.intake)
+    @property
+    def is_taken(self) -> bool:
+        """Whether this very file was taken before."""
+        return self.look.preview is not None and self.look.preview.taken is not None
 
 
 def held(request: Request) -> Held:
     return cast(Held, request.app.state.held)
 
 
-Intaking = Annotated[Intake, Depends(intake)]
 Holding = Annotated[Held, Depends(held)]
 
 

@@ -9,7 +9,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from matching_platform.access import AccessError, LoginError, PasswordError, TooManyError, User
 from matching_platform.access.passwords import LONGEST, SHORTEST
-from matching_platform.desk.rendering import render
+from matching_platform.desk.rendering import render, render_instead
 from matching_platform.desk.security import (
     ForbiddenError,
     Guard,
@@ -136,8 +136,8 @@ def _welcome(request: Request, key: str, user: User, problem: str = "") -> HTMLR
     return render(request, "access/welcome.html", status, key=key, invited=user, problem=problem, **_LENGTHS)
 
 
-def _message(request: Request, reason: str, status: int = 200, told: str = "") -> HTMLResponse:
-    return render(request, "access/message.html", status, reason=reason, told=told)
+def _message(request: Request, reason: str, status: int = 200) -> HTMLResponse:
+    return render(request, "access/message.html", status, reason=reason, told="")
 
 
 def _end(request: Request, guard: Guard) -> None:
@@ -157,10 +157,7 @@ def _unknown(request: Request, _: Exception) -> Response:
 
 def _forbidden(request: Request, error: Exception) -> Response:
     assert isinstance(error, ForbiddenError)
-    response = _message(request, error.reason, 403, str(error.detail))
-    if "hx-request" in request.headers:
-        response.headers.update({"HX-Retarget": "body", "HX-Reswap": "innerHTML", "HX-Push-Url": "false"})
-    return response
+    return render_instead(request, "access/message.html", 403, reason=error.reason, told=str(error.detail))
 
 
 def _after(request: Request) -> str:

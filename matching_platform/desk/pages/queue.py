@@ -6,11 +6,12 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from matching_platform.desk import labels
-from matching_platform.desk.pages.common import READER, Listed, Listing, PageNumber, Reviewing, extended, see
+from matching_platform.desk.dependencies import Reviewing
+from matching_platform.desk.pages.common import READER, Listed, Listing, PageNumber, extended, see
 from matching_platform.desk.pages.common import address as path
 from matching_platform.desk.pages.done import Done, toast
 from matching_platform.desk.rendering import render
-from matching_platform.review.cases import Summary
+from matching_platform.review.cases import Status, Summary
 
 router = APIRouter()
 
@@ -53,11 +54,4 @@ def queue(
 
 def _counts(summary: Summary) -> dict[str, int]:
     """How many rows each tab has."""
-    return {
-        "waiting": summary.waiting,
-        "later": summary.later,
-        "decided": summary.decided,
-        "booked": summary.booked,
-        "tagged": summary.tagged,
-        "all": summary.transfers,
-    }
+    return {status: getattr(summary, status) for status in Status} | {"all": summary.transfers}

@@ -8,8 +8,9 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
+from matching_platform.desk.dependencies import Reviewing
 from matching_platform.desk.i18n import mark
-from matching_platform.desk.pages.common import READER, Reviewing
+from matching_platform.desk.pages.common import READER
 from matching_platform.desk.rendering import render
 from matching_platform.environment import Platform
 from matching_platform.ledger.months import beyond

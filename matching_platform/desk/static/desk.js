@@ -44,6 +44,12 @@
     forgetDone();
     const focused = document.querySelector("[data-focus], [autofocus]") || document.querySelector("main h1");
     if (focused && !location.hash) focused.focus({ preventScroll: true });
+    // On a phone, the pages are a row to be moved sideways.
+    const current = document.querySelector("body > header nav [aria-current]");
+    if (current) {
+      const row = current.parentElement;
+      row.scrollLeft = current.offsetLeft - row.offsetLeft - (row.clientWidth - current.offsetWidth) / 2;
+    }
   }
 
   // Up and down the rows of a list, as far as there are any.
@@ -106,11 +112,15 @@
   document.addEventListener("htmx:confirm", (event) => {
     if (document.body.hasAttribute("aria-busy")) event.preventDefault();
   });
+  // What a search is about to replace takes no ticks meanwhile: they would be gone with it.
+  const held = (element) => document.getElementById(element.dataset.holds);
   document.addEventListener("htmx:beforeRequest", (event) => {
     if (event.detail.boosted) document.body.setAttribute("aria-busy", "true");
+    if (held(event.target)) held(event.target).inert = true;
   });
   document.addEventListener("htmx:afterRequest", (event) => {
     if (event.detail.boosted) document.body.removeAttribute("aria-busy");
+    if (held(event.target)) held(event.target).inert = false;
   });
 
   document.addEventListener("htmx:afterSettle", (event) => {

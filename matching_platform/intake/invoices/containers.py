@@ -6,7 +6,7 @@ from typing import Final
 
 import polars as pl
 
-from matching_platform.intake.archives import ZIP, members
+from matching_platform.intake.archives import ZIP, members, with_copies
 from matching_platform.intake.incoming import SKIPPED, IntakeError
 from matching_platform.intake.invoices.documents import Document, read_document
 
@@ -22,6 +22,10 @@ logging.getLogger("factur-x").setLevel(logging.CRITICAL)
 logging.getLogger("pypdf").setLevel(logging.CRITICAL)
 
 
+class AttachmentError(IntakeError):
+    """A PDF in which no invoice can be read: in an archive of invoices it is an attachment of one."""
+
+
 def is_xml(content: bytes) -> bool:
     """Whether this begins as XML does, in UTF-8 or UTF-16."""
     return content[:200].replace(b"\x00", b"").lstrip(b"\xef\xbb\xbf\xff\xfe \t\r\n").startswith(b"<")
@@ -31,7 +35,10 @@ def read_documents(source: str, content: bytes) -> tuple[list[Document], pl.Data
     """The invoices of a file, and what else it holds (schema SKIPPED); IntakeError where one cannot be read."""
     if content.startswith(ZIP):
         return _archive(source, content)
-    return [_document(source, content)], SKIPPED.to_frame()
+    document = _document(source, content)
+    if document.no_claim:
+        raise IntakeError(source, f"is {document.no_claim}, which claims nothing", "import the invoice itself")
+    return [document], SKIPPED.to_frame()
 
 
 def _document(source: str, content: bytes) -> Document:
@@ -45,19 +52,33 @@ def _attached(source: str, content: bytes) -> bytes:
         _, found = get_xml_from_pdf(io.BytesIO(content), check_xsd=False)
     # What reads PDF fails in as many ways as there are damaged files.
     except Exception as error:
-        raise IntakeError(source, f"is no PDF that can be read ({type(error).__name__})", _ADVICE) from error
+        raise AttachmentError(source, f"is no PDF that can be read ({type(error).__name__})", _ADVICE) from error
     if not found:
-        raise IntakeError(source, "is a PDF that carries no invoice as XML", _ADVICE)
+        raise AttachmentError(source, "is a PDF that carries no invoice as XML", _ADVICE)
     return bytes(found)
 
 
 def _archive(source: str, content: bytes) -> tuple[list[Document], pl.DataFrame]:
-    documents, skipped = [], []
-    for name, data in members(source, content, _FILES, _FILE, _ALL):
-        if data.startswith(PDF) or is_xml(data):
-            documents.append(_document(f"{source}/{name}", data))
+    documents, skipped, attachments = [], [], []
+    for name, data, first in with_copies(members(source, content, _FILES, _FILE, _ALL)):
+        if first:
+            skipped.append({"where": name, "text": "", "reason": f"is a copy of {first}"})
+        elif data.startswith(PDF) or is_xml(data):
+            try:
+                document = _document(f"{source}/{name}", data)
+            except AttachmentError as error:
+                attachments.append(error)
+                skipped.append({"where": name, "text": "", "reason": error.problem})
+                continue
+            if document.no_claim:
+                reason = f"is {document.no_claim}, which claims nothing"
+                skipped.append({"where": name, "text": document.number, "reason": reason})
+            else:
+                documents.append(document)
         else:
             skipped.append({"where": name, "text": "", "reason": "is neither XML nor PDF"})
+    if not documents and attachments:
+        raise attachments[0]
     if not documents:
         raise IntakeError(source, "holds no invoice", "put UBL, CII or Factur-X files into it")
     return documents, pl.DataFrame(skipped, schema=SKIPPED)

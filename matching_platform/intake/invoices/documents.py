@@ -9,8 +9,15 @@ from matching_platform.intake.xml import local_name, parse
 
 # UNTDID 1001: documents whose amounts count the other way round.
 _CREDITS: Final = frozenset({"81", "83", "261", "262", "296", "308", "381", "396", "420", "458", "502", "503", "532"})
+# Of the same list: papers that look like invoices, and of which nothing is to be paid.
+_NO_CLAIMS: Final = {
+    "130": "an invoicing data sheet",
+    "325": "a pro-forma invoice",
+    "870": "a consular invoice",
+    "935": "a customs invoice",
+}
 _AMOUNT: Final = re.compile(r"\s*[+-]?\d+(\.\d+)?\s*")
-_VAT: Final = re.compile(r"[A-Z]{2}\w")
+_VAT: Final = re.compile(r"[A-Z]{2} ?\w")
 
 
 @dataclass(frozen=True)
@@ -26,7 +33,8 @@ class Party:
 
 @dataclass(frozen=True)
 class Document:
-    """An invoice as its seller wrote it; `amount` in major units is what is to be paid, negative on a credit note."""
+    """An invoice as its seller wrote it; `amount` in major units is what is to be paid, negative on a credit note, which
+    `negative_credit` had a negative one itself. `no_claim` says what it is where nothing of it is to be paid."""
 
     source: str
     format: str
@@ -39,6 +47,8 @@ class Document:
     currency: str
     account: str | None
     reference: str | None
+    negative_credit: bool = False
+    no_claim: str | None = None
 
 
 @dataclass(frozen=True)
@@ -135,10 +145,15 @@ class _Reader:
 
     def document(self, kind: str) -> Document:
         dialect = self.dialect
-        amount = self.needed("amount", dialect.amount)
+        amount, currency = self.needed("amount", dialect.amount), self.needed("currency", dialect.currency)
         if not _AMOUNT.fullmatch(amount):
             raise self.error("amount", f"'{amount[:40]}' is not an amount")
-        credit = kind == "CreditNote" or self.text(self.root, dialect.kind) in _CREDITS
+        paid_in = self.currency_of_amount()
+        if paid_in not in (None, currency):
+            raise self.error("amount", f"'{amount[:40]}' is in {paid_in}, and the document in {currency}")
+        code = self.text(self.root, dialect.kind)
+        credit = kind == "CreditNote" or code in _CREDITS
+        size = amount.strip().lstrip("+-")
         issued = self.day("issued_on", dialect.issued_on)
         if issued is None:
             raise self.error("issued_on", "is missing")
@@ -151,11 +166,20 @@ class _Reader:
             buyer=self.party("buyer", dialect.buyer),
             issued_on=issued,
             due_on=self.day("due_on", dialect.due_on),
-            amount=_turned(amount.strip()) if credit else amount.strip().lstrip("+"),
-            currency=self.needed("currency", dialect.currency),
+            amount=f"-{size}" if credit else amount.strip().lstrip("+"),
+            currency=currency,
             account=re.sub(r"\s", "", account) if account else None,
             reference=self.text(self.root, dialect.reference),
+            negative_credit=credit and amount.strip().startswith("-"),
+            no_claim=_NO_CLAIMS.get(code or ""),
         )
+
+    def currency_of_amount(self) -> str | None:
+        """What the amount itself says."""
+        paths = (self.path(path) for path in self.dialect.amount)
+        told = (found for path in paths for found in self.root.findall(path) if (found.text or "").strip())
+        amount = next(told, None)
+        return None if amount is None else amount.get("currencyID")
 
     def party(self, side: str, path: str) -> Party:
         found = self.root.find(self.path(path))
@@ -195,7 +219,3 @@ class _Reader:
 
     def error(self, field: str, problem: str) -> IntakeError:
         return IntakeError(self.source, problem, "ask who wrote it for a valid one", field=field)
-
-
-def _turned(amount: str) -> str:
-    return amount[1:] if amount.startswith("-") else f"-{amount.lstrip('+')}"

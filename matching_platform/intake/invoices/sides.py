@@ -9,7 +9,7 @@ import polars as pl
 from matching_platform.intake.followed import Followed
 from matching_platform.intake.incoming import Incoming, incoming
 from matching_platform.intake.invoices.documents import Document, Party
-from matching_platform.intake.rows import UntoldError, identified
+from matching_platform.intake.rows import UntoldError, identified, without_country
 from matching_platform.intake.sheets import folding
 from matching_platform.store.versions import Store
 
@@ -23,7 +23,7 @@ class Ourselves:
         self._said = Followed(store, RECORD)
 
     def known(self) -> frozenset[str]:
-        last = {entry.payload["party"]: entry.payload["ours"] for entry in self._said.entries()}
+        last = {without_country(entry.payload["party"]): entry.payload["ours"] for entry in self._said.entries()}
         return frozenset(party for party, ours in last.items() if ours)
 
     def learn(self, documents: Sequence[Document], direction: str, actor: str) -> None:
@@ -40,7 +40,7 @@ class Ourselves:
 
 def key(party: Party) -> str:
     if party.tax_id:
-        return re.sub(r"[^A-Z0-9]", "", party.tax_id.upper())
+        return without_country(re.sub(r"[^A-Z0-9]", "", party.tax_id.upper()))
     return f"name {folding([party.name])[0]}"
 
 
@@ -73,7 +73,9 @@ def read_invoices(
     parties = sorted(
         {f"{_ours(one, str(side))} is this company" for one, side in zip(documents, directions, strict=True)}
     )
-    return incoming(source, formats, "invoices", frame, tuple(parties), pl.concat([skipped, left_out]), places)
+    negative = [one.number for one in documents if one.negative_credit]
+    notes = [f"credit note {number} has a negative amount, and is read as a credit" for number in negative]
+    return incoming(source, formats, "invoices", frame, (*parties, *notes), pl.concat([skipped, left_out]), places)
 
 
 def _direction(document: Document, ours: frozenset[str], given: str | None, *, alone: bool) -> str | None:

@@ -6,10 +6,12 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Final, NoReturn
 
-_AMOUNT: Final = re.compile(r"([0-9]{1,13})(?:[.,]([0-9]{0,2})0*)?")
+_AMOUNT: Final = re.compile(r"(?=[.,]?[0-9])([0-9]{0,13})(?:[.,]([0-9]{0,2})0*)?")
 _ISO_DAY: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 # Which bookings a total speaks of: what came, what went, or both.
 _SIGNS: Final = {"entries": (1, -1), "entries in": (1,), "entries out": (-1,)}
+_NATIONAL_OF_GERMANY: Final = re.compile(r"([0-9]{8})/([0-9]{1,10})")
+_BEHIND_BIC: Final = re.compile(r"[A-Z]{6}[A-Z0-9]{2}(?:[A-Z0-9]{3})?([A-Z]{2}[0-9]{2}[A-Z0-9]{11,30})")
 _BBAN_OF_POLAND: Final = re.compile(r"[0-9]{26}")
 
 
@@ -44,7 +46,8 @@ class Part:
 class Booking:
     """One entry of a statement: `amount` in minor units, below zero where it left the account; a batch has several parts.
 
-    `reference` is the bank's own, empty where it gave none; `left_out` says why it is no transfer, where it is none.
+    `reference` is the bank's own, empty where it gave none; `charges` is what the bank kept of a batch; `left_out` says why
+    it is no transfer, where it is none.
     """
 
     where: str = field(compare=False)
@@ -55,6 +58,12 @@ class Booking:
     reference: str = ""
     reversal: bool = False
     left_out: str = ""
+    charges: int = 0
+
+    @property
+    def away(self) -> int:
+        """By how much its transactions come to more than what was booked."""
+        return sum(part.amount for part in self.parts) - self.amount
 
 
 @dataclass(frozen=True)
@@ -87,7 +96,7 @@ def minor(text: str, *, where: str, field: str) -> int:
     if not whole:
         problem = f"'{text[:40]}' is not an amount with at most two decimal places"
         raise StatementError(problem, "correct it or ask the bank for the file again", where=where, field=field)
-    return int(whole[1]) * 100 + int((whole[2] or "").ljust(2, "0"))
+    return int(whole[1] or 0) * 100 + int((whole[2] or "").ljust(2, "0"))
 
 
 def day(text: str, *, where: str, field: str) -> date:
@@ -111,11 +120,23 @@ def money(amount: int) -> str:
 
 
 def account_of(text: str) -> str:
-    """An account as it is written, an IBAN and a Polish number without blanks, the latter as an IBAN."""
+    """An account as it is written, an IBAN and a Polish number without blanks, the latter as an IBAN, and an IBAN without
+    the BIC before it."""
     squeezed = re.sub(r"[\s/-]+", "", text).upper()
+    if behind := _BEHIND_BIC.fullmatch(squeezed):
+        return behind[1]
     if _BBAN_OF_POLAND.fullmatch(squeezed) and int(f"{squeezed[2:]}2521{squeezed[:2]}") % 97 == 1:
         return f"PL{squeezed}"
     return squeezed if looks_like_iban(squeezed) else " ".join(text.split()).strip("/")
+
+
+def iban_of(account: str) -> str:
+    """The IBAN of an account, where it is one of Germany written as bank and number; else the account as it is."""
+    national = _NATIONAL_OF_GERMANY.fullmatch(account)
+    if not national:
+        return account
+    bban = national[1] + national[2].zfill(10)
+    return f"DE{98 - int(f'{bban}131400') % 97:02d}{bban}"
 
 
 def looks_like_iban(text: str) -> bool:
@@ -124,8 +145,14 @@ def looks_like_iban(text: str) -> bool:
 
 
 def disagreements(statement: Statement) -> Iterator[str]:
-    """What does not add up, in words: bookings against the balances around them and against the statement's own totals."""
+    """What does not add up, in words: transactions against their booking, bookings against the balances around them and
+    against the statement's own totals."""
     booked = [booking for booking in statement.bookings if not booking.left_out]
+    for booking in booked:
+        if booking.away not in (0, booking.charges):
+            parts = money(sum(part.amount for part in booking.parts))
+            whole = f"{money(booking.amount)} {booking.currency}"
+            yield f"the transactions of {booking.where} come to {parts}, the entry to {whole}"
     opening, closing = statement.opening, statement.closing
     if opening and closing:
         reached = opening.amount + sum(booking.amount for booking in booked)

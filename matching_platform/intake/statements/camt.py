@@ -1,6 +1,8 @@
 """camt.052, camt.053 and camt.054 of any version: elements are found by their local names."""
 
+import re
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any, Final
 
@@ -39,8 +41,20 @@ _TOTALS: Final = (
     ("TtlCdtNtries", "entries in"),
     ("TtlDbtNtries", "entries out"),
 )
+_USTRD: Final = (140,)  # the length at which an unstructured text is cut
 _NAMES: Final = ("Nm", "Pty/Nm", "Agt/FinInstnId/Nm")
 _ACCOUNTS: Final = ("Id/IBAN", "Id/Othr/Id")
+
+
+@dataclass(frozen=True)
+class _Owner:
+    """Whose statement it is, which the parties of an entry are told from."""
+
+    account: str
+    name: str
+
+    def is_named(self, name: str, account: str) -> bool:
+        return account == self.account if account else bool(self.name) and name.casefold() == self.name.casefold()
 
 
 def read_camt(root: Any) -> tuple[str, list[Statement]]:
@@ -50,7 +64,8 @@ def read_camt(root: Any) -> tuple[str, list[Statement]]:
     message = next(root.iter(*_MESSAGES), None)
     if message is None:
         problem = f"the file's XML holds '{root.tag}' and no camt.052, camt.053 or camt.054"
-        raise StatementError(problem, "choose a bank statement")
+        advice = "of XML, bank statements are read as camt and invoices as UBL, CII, Factur-X or ZUGFeRD"
+        raise StatementError(problem, advice)
     kind, name = _MESSAGES[message.tag]
     found = message.findall(name)
     if not found:
@@ -79,16 +94,19 @@ def _statement(element: Any, kind: str) -> Statement:
     entries = element.findall("Ntry")
     opening, closing = _balances(element)
     currency = _text(element, "Acct/Ccy") or _first_currency(element)
-    ours = account_of(account)
+    ours = _Owner(account_of(account), _text(element, "Acct/Ownr/Nm"))
     booked = [_booking(entry, f"{_at(entry)}, entry {place}", ours) for place, entry in enumerate(entries, start=1)]
-    elsewhere = next((booking for booking in booked if booking.currency != currency), None)
-    if elsewhere:
-        problem = f"the entry is in {elsewhere.currency}, the account in {currency}"
-        raise StatementError(problem, _ADVICE, where=elsewhere.where, field="Ntry/Amt/@Ccy")
+    for place, booking in enumerate(booked):
+        if booking.currency != currency:
+            problem = f"the entry is in {booking.currency}, the account in {currency}"
+            # What the bank tells before it books may be in the money that came.
+            if kind == "camt.053":
+                raise StatementError(problem, _ADVICE, where=booking.where, field="Ntry/Amt/@Ccy")
+            booked[place] = replace(booking, left_out=problem)
     return Statement(
         where=_at(element),
         number=number,
-        account=ours,
+        account=ours.account,
         currency=currency,
         bookings=tuple(booked),
         opening=opening,
@@ -161,7 +179,7 @@ def _count(text: str, where: str, field: str) -> int:
     return int(text)
 
 
-def _booking(entry: Any, where: str, ours: str) -> Booking:
+def _booking(entry: Any, where: str, ours: _Owner) -> Booking:
     amount, currency = _amount(entry, where, "Ntry")
     amount *= _sign(entry, where, "Ntry")
     status = _text(entry, "Sts/Cd", "Sts/Prtry", "Sts") or "BOOK"
@@ -169,13 +187,15 @@ def _booking(entry: Any, where: str, ours: str) -> Booking:
     reference = _text(entry, "AcctSvcrRef")
     if len(transactions) == 1 and reference in _NO_REFERENCE:
         reference = _text(transactions[0], "Refs/AcctSvcrRef")
-    _count_of_batch(entry, where)
+    _count_of_batch(entry, amount, currency, where)
+    parts = tuple(_parts(entry, transactions, amount, currency, where, ours))
     return Booking(
         where=where,
         booked_on=_booked_on(entry, where),
         amount=amount,
         currency=currency,
-        parts=tuple(_parts(entry, transactions, amount, currency, where, ours)),
+        parts=parts,
+        charges=_charges(entry, transactions, currency, where) if len(parts) > 1 else 0,
         reference="" if reference in _NO_REFERENCE else reference,
         reversal=_reversed(entry),
         left_out="" if status == "BOOK" else f"its status is {status}: it is not booked",
@@ -193,13 +213,20 @@ def _reversed(entry: Any) -> bool:
     return _text(entry, "RvslInd") in ("true", "1")
 
 
-def _count_of_batch(entry: Any, where: str) -> None:
-    """StatementError where a batch holds some of its transactions; none are held where the bank tells them elsewhere."""
+def _count_of_batch(entry: Any, amount: int, currency: str, where: str) -> None:
+    """StatementError where a batch holds some of its transactions; none are held, or one that speaks of all, where the bank
+    tells them elsewhere."""
     for details in entry.findall("NtryDtls"):
-        told, held = _text(details, "Btch/NbOfTxs"), len(details.findall("TxDtls"))
-        if told and held and _count(told, where, "NtryDtls/Btch/NbOfTxs") != held:
-            problem = f"the batch says that it has {told} transactions, and holds {held}"
+        told, held = _text(details, "Btch/NbOfTxs"), details.findall("TxDtls")
+        of_all = len(held) == 1 and _of_all(held[0], amount, currency, where)
+        if told and held and not of_all and _count(told, where, "NtryDtls/Btch/NbOfTxs") != len(held):
+            problem = f"the batch says that it has {told} transactions, and holds {len(held)}"
             raise StatementError(problem, _ADVICE, where=where, field="NtryDtls/Btch/NbOfTxs")
+
+
+def _of_all(transaction: Any, amount: int, currency: str, where: str) -> bool:
+    """Whether what stands as one transaction speaks of the whole amount, or of none."""
+    return not _own_amount(transaction, currency) or _part_of(transaction, amount, currency, where) == amount
 
 
 def _parts(
@@ -208,51 +235,64 @@ def _parts(
     amount: int,
     currency: str,
     where: str,
-    ours: str,
+    ours: _Owner,
 ) -> Iterator[Part]:
-    """The transactions of an entry, which come to its amount; an entry without any is one."""
+    """The transactions of an entry; an entry is one where it names none, or tells none of their amounts in its currency."""
     returned = _reversed(entry)
     if not transactions:
         yield Part(amount, title=_text(entry, "AddtlNtryInf"))
         return
-    amounts = (
-        [amount] if len(transactions) == 1 else [_part_of(found, amount, currency, where) for found in transactions]
-    )
-    away = abs(sum(amounts) - amount)
-    if away and away != _charges(entry, currency, where):
-        problem = f"its transactions come to {sum(amounts) / 100:.2f}, the entry to {amount / 100:.2f} {currency}"
-        raise StatementError(problem, _ADVICE, where=where, field="NtryDtls/TxDtls")
+    if len(transactions) == 1:
+        amounts = [amount]
+    elif not any(_own_amount(found, currency) for found in transactions):
+        yield Part(amount, title=" ".join(dict.fromkeys(_title(found, entry) for found in transactions)))
+        return
+    else:
+        amounts = [_part_of(found, amount, currency, where) for found in transactions]
     for found, part in zip(transactions, amounts, strict=True):
         name, account = _party(found, ours, incoming=part >= 0, returned=returned or found.find("RtrInf") is not None)
         yield Part(part, name, account, _title(found, entry))
 
 
-def _part_of(transaction: Any, amount: int, currency: str, where: str) -> int:
-    sign = _sign(transaction, where, "TxDtls") if transaction.find("CdtDbtInd") is not None else 1 if amount > 0 else -1
+def _own_amount(transaction: Any, currency: str) -> tuple[str, str] | None:
+    """Where the amount in the account's currency stands, and its text."""
     for path in _AMOUNTS:
         found = transaction.find(path)
         if found is not None and found.get("Ccy") == currency:
-            return sign * minor((found.text or "").strip(), where=where, field=f"TxDtls/{path}")
-    problem = f"one of its transactions has no amount in {currency}"
-    raise StatementError(problem, _ADVICE, where=where, field="TxDtls/Amt")
+            return path, (found.text or "").strip()
+    return None
 
 
-def _charges(entry: Any, currency: str, where: str) -> int:
-    """What the bank kept of a batch, in minor units."""
+def _part_of(transaction: Any, amount: int, currency: str, where: str) -> int:
+    sign = _sign(transaction, where, "TxDtls") if transaction.find("CdtDbtInd") is not None else 1 if amount > 0 else -1
+    told = _own_amount(transaction, currency)
+    if told is None:
+        problem = f"one of its transactions has no amount in {currency}"
+        raise StatementError(problem, _ADVICE, where=where, field="TxDtls/Amt")
+    path, text = told
+    return sign * minor(text, where=where, field=f"TxDtls/{path}")
+
+
+def _charges(entry: Any, transactions: list[Any], currency: str, where: str) -> int:
+    """What the bank kept of a batch, in minor units: told of the entry, or of each transaction."""
+    return _charged(entry, currency, where) or sum(_charged(found, currency, where) for found in transactions)
+
+
+def _charged(element: Any, currency: str, where: str) -> int:
     for path in _CHARGES:
-        amounts = [found for found in entry.findall(path) if found.get("Ccy") == currency]
+        amounts = [found for found in element.findall(path) if found.get("Ccy") == currency]
         if amounts:
             return sum(minor((found.text or "").strip(), where=where, field=path) for found in amounts)
     return 0
 
 
-def _party(transaction: Any, ours: str, *, incoming: bool, returned: bool) -> tuple[str, str]:
+def _party(transaction: Any, ours: _Owner, *, incoming: bool, returned: bool) -> tuple[str, str]:
     """Name and account of the other side; what comes back keeps the roles that it had on its way out."""
     sides = ("Dbtr", "Cdtr") if incoming != returned else ("Cdtr", "Dbtr")
     for side in sides:
         name = _name(transaction, side)
         account = account_of(_text(transaction, *(f"RltdPties/{side}Acct/{path}" for path in _ACCOUNTS)))
-        if account != ours and (name or account):
+        if (name or account) and not ours.is_named(name, account):
             return name, account
     return "", ""
 
@@ -264,8 +304,8 @@ def _name(transaction: Any, side: str) -> str:
 
 def _title(transaction: Any, entry: Any) -> str:
     """What the payer wrote, then the references and invoice numbers given apart; else what the bank says."""
-    written = joined(found.text or "" for found in transaction.iterfind("RmtInf/Ustrd"))
-    told = [written, *(text for text in _structured(transaction) if text not in written)]
+    written = joined((found.text or "" for found in transaction.iterfind("RmtInf/Ustrd")), _USTRD)
+    told = [written, *(text for text in _structured(transaction) if not _stands_in(text, written))]
     title = " ".join(text for text in dict.fromkeys(told) if text)
     reference = _text(transaction, "Refs/EndToEndId")
     return (
@@ -274,6 +314,11 @@ def _title(transaction: Any, entry: Any) -> str:
         or ("" if reference in _NO_REFERENCE else reference)
         or _text(entry, "AddtlNtryInf")
     )
+
+
+def _stands_in(text: str, written: str) -> bool:
+    """Whether it is there as a whole, and not as a part of another number."""
+    return re.search(rf"(?<![\w/-]){re.escape(text)}(?![\w/-])", written) is not None
 
 
 def _structured(transaction: Any) -> Iterable[str]:

@@ -1,14 +1,14 @@
 """What a bank tells of an entry in `:86:` or `:NS:`: each dialect's counterparty, account and remittance text."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 _WRAPPED: Final = 65  # characters of a line of `:86:`
 # Lengths at which banks cut a text into sub-fields or lines; one that is shorter ended by itself.
 _CUTS: Final = (27, 35, 65, 70, 140)
-_SUB_FIELDS: Final = re.compile(r"\s*(?:[0-9]{3})?\s*(?P<mark>[?~<^])[0-9]{2}")
+_SUB_FIELDS: Final = re.compile(r"\s*(?:(?:[0-9]{3})?\s*(?P<mark>[?~<^])[0-9]{2}|[0-9]{3}\s*(?P<plus>\+)00)")
 # What fills an empty sub-field of Polish banks: the byte 255 in one encoding or the other.
 _FILLING: Final = "ÿ˙"
 _TAGS: Final = """EREF KREF MREF BREF RREF CREF CRED DEBT SVWZ ABWA ABWE IBAN BIC PURP COAM OAMT MDAT DDAT SQTP ORCR ORMR
@@ -16,7 +16,7 @@ _TAGS: Final = """EREF KREF MREF BREF RREF CREF CRED DEBT SVWZ ABWA ABWE IBAN BI
 _TAGGED: Final = re.compile(rf"(?:(?:^|(?<=\s))({'|'.join(_TAGS)})\+|(?:^|(?<=\n))(MTLG|IBAN|BIC|ABWA|ABWE):)")
 _NOTHING: Final = ("NOTPROVIDED", "NONREF")
 _CODES: Final = """TRTP IBAN BIC NAME REMI EREF MARF CSID CNTP ORDP BENM ULTB ULTD ULTC ADDR PREF RTRN PURP ISDT KREF PT
-    PY""".split()
+    PY OCMT CHGS EXCH RFB""".split()
 _CODED: Final = re.compile(rf"/({'|'.join(_CODES)})/")
 _REMITTED: Final = re.compile(r"^/*(?:USTD|STRD(?:/(?:CUR|ISO))?)/+")
 _KEYS: Final = ("ID IPH", "Z RACH.", "NA RACH.", "OD", "DLA", "TYT.", "TNR")
@@ -51,7 +51,8 @@ def details(lines: Sequence[str], *, incoming: bool) -> Details:
     begun = "".join(lines)[:200]
     sub_fields = _SUB_FIELDS.match(begun)
     if sub_fields:
-        return _sub_fields(_rewrapped(lines, sub_fields["mark"]), sub_fields["mark"], incoming=incoming)
+        mark = sub_fields["mark"] or sub_fields["plus"]
+        return _sub_fields(_rewrapped(lines, mark), mark, incoming=incoming)
     text = unwrapped(lines)
     for dialect in (_coded, _keyed):
         told = dialect(text)
@@ -70,12 +71,13 @@ def non_swift(lines: Iterable[str]) -> Details:
     )
 
 
-def joined(chunks: Iterable[str]) -> str:
-    """One text of the pieces into which a bank cut it: a blank goes between two, unless the first was cut at full length."""
+def joined(chunks: Iterable[str], cuts: Collection[int] = _CUTS) -> str:
+    """One text of the pieces into which a bank cut it: a blank goes between two, unless the first was cut at full length,
+    which is one of `cuts`."""
     text, last = "", ""
     for chunk in chunks:
         if chunk.strip(_FILLING).strip():
-            glue = "" if len(last) in _CUTS else " "
+            glue = "" if len(last) in cuts else " "
             text, last = f"{text}{glue if text else ''}{chunk}", chunk
     return " ".join(text.split())
 
@@ -110,15 +112,20 @@ def _healed(value: str) -> str:
 
 
 def _sub_fields(text: str, mark: str, *, incoming: bool) -> Details:
-    pieces = re.split(rf"{re.escape(mark)}([0-3][0-9]|[67][0-9])", text)
+    # The plus sign also ends SEPA tags.
+    tags = "".join(rf"(?<!{tag})" for tag in _TAGS) if mark == "+" else ""
+    pieces = re.split(rf"{tags}{re.escape(mark)}([0-3][0-9]|[67][0-9])", text)
     found: dict[str, str] = {}
     for key, value in zip(pieces[1::2], pieces[2::2], strict=True):
         found.setdefault(key, _healed(value).rstrip(_FILLING))
     names = ["32", "33"]
-    remitted = [*(f"2{digit}" for digit in range(10)), *(f"6{digit}" for digit in range(6))]
+    remitted = [f"2{digit}" for digit in range(10)]
     # Some Polish banks give the title six sub-fields and the name the next three.
     if not any(found.get(key) for key in names) and not found.get("26") and found.get("27"):
-        names, remitted = ["27", "28", "29"], [key for key in remitted if key not in ("27", "28", "29")]
+        names, remitted = remitted[7:], remitted[:7]
+    # German banks go on with the title where Polish ones have the rest of the address.
+    elif mark in "?+":
+        remitted += [f"6{digit}" for digit in range(6)]
     tagged = _tagged([found[key] for key in remitted if found.get(key)])
     name = joined(found.get(key, "") for key in names)
     ultimate = tagged.get("ABWA" if incoming else "ABWE", "")
@@ -171,9 +178,10 @@ def _coded(text: str) -> Details | None:
             found.setdefault(code, value)
     party = [*found.get("CNTP", "").split("/"), "", "", ""]
     reference = found.get("EREF", "").strip("/ ")
-    title = _REMITTED.sub("", found.get("REMI", "")) or found.get("PY", "")
+    named = (found.get("ORDP") or found.get("BENM") or "").strip("/ ")
+    title = _REMITTED.sub("", found.get("REMI", "")) or found.get("PY", "") or found.get("RFB", "")
     return Details(
-        name=" ".join((found.get("NAME", "").strip("/ ") or party[2]).split()),
+        name=" ".join((found.get("NAME", "").strip("/ ") or party[2] or named).split()),
         account=found.get("IBAN", "").strip("/ ") or party[0].strip(),
         title=" ".join((title.rstrip("/ ") or ("" if reference in _NOTHING else reference)).split()),
     )

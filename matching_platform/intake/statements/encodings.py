@@ -61,5 +61,8 @@ def _likelihood(content: bytes, encoding: str) -> float:
     # Words in Cyrillic hold nothing else; elsewhere such letters stand among others.
     whole = sum(min(word) > 127 for word in words) / len(words)
     alike = whole if encoding == "cp1251" else 1 - whole
+    written = [word.decode(encoding, errors="replace") for word in words]
+    # Within a word of capitals there are no small letters.
+    cased = sum(word.isupper() or word.islower() or word.istitle() for word in written) / len(written)
     central = _LETTERS[encoding] is _CENTRAL and _CENTRAL_ACCOUNTS.search(content) is not None
-    return known + alike + 0.2 * central
+    return known + alike + 0.2 * central + 0.2 * cased

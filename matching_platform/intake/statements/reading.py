@@ -3,9 +3,10 @@
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import replace
-from typing import Final
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import date
+from typing import Any, Final
 
 import polars as pl
 
@@ -16,19 +17,19 @@ from matching_platform.intake.statements.bookings import (
     Statement,
     StatementError,
     disagreements,
+    iban_of,
     money,
 )
 from matching_platform.intake.statements.camt import read_camt
 from matching_platform.intake.statements.encodings import text_of
-from matching_platform.intake.statements.swift import is_swift, read_swift
-from matching_platform.intake.xml import parse
-from matching_platform.ledger.money import CURRENCIES
+from matching_platform.intake.statements.swift import read_swift
+from matching_platform.ledger.money import CURRENCIES, decimal
 from matching_platform.ledger.schema import TRANSFERS
 
-LARGEST: Final = 64 * 2**20  # bytes of a file
-_KINDS: Final = "an MT940, MT942, camt.052, camt.053 or camt.054 file"
-# What may stand before the first sign of XML: byte order marks, zero bytes of UTF-16, and blanks.
-_BEFORE_XML: Final = b"\xef\xbb\xbf\xfe\xff\x00 \t\r\n"
+_AGAIN: Final = "it was told before in this file"
+# An id, what numbers it among those that share a reference, and the number of a batch's part.
+NUMBERED: Final = r"-[0-9]+(\.[0-9]+)?$"
+_CONTENT: Final = ("counterparty_name", "counterparty_account", "title")
 # Currencies that the euro replaced: statements of their time hold them, and no invoice is open in them.
 _REPLACED: Final = frozenset("ATS BEF CYP DEM EEK ESP FIM FRF GRD IEP ITL LTL LUF LVL MTL NLG PTE SIT SKK".split())
 
@@ -36,25 +37,72 @@ _Row = dict[str, object]
 _Left = tuple[str, str, str]
 
 
-def read_statement(name: str, content: bytes) -> Incoming:
-    """The transfers that a bank statement tells of, and where it contradicts the balances and totals in it; IntakeError
-    where the file is none or is damaged."""
+@dataclass(frozen=True)
+class _File:
+    """What one file tells."""
+
+    kind: str
+    statements: list[Statement]
+    rows: list[_Row]
+    places: list[str]
+    left: list[_Left]
+    notes: list[str]
+
+
+def read_statement(name: str, content: Any) -> Incoming:
+    """The transfers that a bank statement tells of, and where it contradicts the balances and totals in it; `content` is the
+    root element of camt, or the bytes of MT940 or MT942. IntakeError where it is damaged."""
+    return _incoming(name, [_file(name, content)])
+
+
+def read_statements(source: str, files: Iterable[tuple[str, Any]], left: Iterable[_Left] = ()) -> Incoming:
+    """The transfers of several files of one archive, each with its name; what a later one tells again is left out, and so
+    is what is `left` already."""
+    read = []
+    for name, content in files:
+        file = _file(f"{source}/{name}", content)
+        places = [f"{name}, {place}" for place in file.places]
+        told = [(f"{name}, {where}", text, reason) for where, text, reason in file.left]
+        read.append(replace(file, places=places, left=told))
+    return _incoming(source, read, left)
+
+
+def _file(name: str, content: Any) -> _File:
     try:
-        kind, statements, notes = _statements(name, content)
+        if isinstance(content, bytes):
+            text, read_as = text_of(content)
+            kind, statements = read_swift(text)
+        else:
+            read_as = ()
+            kind, statements = read_camt(content)
         statements, repeated = _once(statements)
-        notes += repeated
-        for statement in statements:
-            notes += _checked(statement)
-        contradictions = tuple(told for statement in statements for told in _contradictions(statement))
+        notes = [*read_as, *repeated, *(note for statement in statements for note in _checked(statement))]
         statements = _told_once(statements)
-        rows, places, left = _rows(statements)
+        return _File(kind, statements, *_rows(statements), notes)
     except StatementError as error:
         raise IntakeError(name, error.problem, error.advice, where=error.where, field=error.field) from error
-    frame = pl.DataFrame(rows, schema=dict.fromkeys(TRANSFERS.schema, pl.String))
-    skipped = pl.DataFrame(left, schema=SKIPPED, orient="row")
-    notes += _figures(statements)
-    read = incoming(name, kind, "transfers", frame, tuple(notes), skipped, pl.Series(places, dtype=pl.String))
-    return replace(read, contradictions=contradictions)
+
+
+def _incoming(source: str, files: Sequence[_File], left: Iterable[_Left] = ()) -> Incoming:
+    rows: dict[object, _Row] = {}
+    places = []
+    skipped = [*left, *(told for file in files for told in file.left)]
+    for file in files:
+        for row, place in zip(file.rows, file.places, strict=True):
+            if row["transfer_id"] in rows:
+                told = (row[name] for name in ("booked_on", "amount", "currency", "counterparty_name", "title"))
+                skipped.append((place, " ".join(str(text) for text in told if text), _AGAIN))
+            else:
+                rows[row["transfer_id"]] = row
+                places.append(place)
+    statements = [statement for file in files for statement in file.statements]
+    notes = dict.fromkeys([*(note for file in files for note in file.notes), *_figures(statements)])
+    frame = pl.DataFrame(list(rows.values()), schema=dict.fromkeys(TRANSFERS.schema, pl.String))
+    kinds = " and ".join(sorted({file.kind for file in files}))
+    left_out = pl.DataFrame(skipped, schema=SKIPPED, orient="row")
+    read = incoming(source, kinds, "transfers", frame, tuple(notes), left_out, pl.Series(places, dtype=pl.String))
+    contradictions = (told for statement in statements for told in _contradictions(statement))
+    return replace(read, contradictions=tuple(dict.fromkeys(contradictions)))
 
 
 def booking_of(transfer_ids: pl.Series) -> pl.Series:
@@ -62,30 +110,29 @@ def booking_of(transfer_ids: pl.Series) -> pl.Series:
     return transfer_ids.str.replace(r"\.[0-9]+$", "")
 
 
+def as_there(frame: pl.DataFrame, there: pl.DataFrame) -> pl.DataFrame:
+    """The rows of `frame`, of which those that share a reference and an amount have the ids of those which they equal in
+    `there`, whatever their order in the file."""
+    group = pl.col("transfer_id").str.replace(NUMBERED, "$1")
+    rows = frame.with_row_index("at").with_columns(group=group)
+    shared = rows.filter(pl.col("group").is_duplicated())
+    equal = ["group", "nth", *_CONTENT]
+    nth = pl.int_range(pl.len()).over("group", *_CONTENT).alias("nth")
+    held = there.with_columns(group=group).with_columns(nth).select("transfer_id", *equal)
+    fixed = shared.with_columns(nth).join(held, on=equal, nulls_equal=True, suffix=" there")
+    left = shared.join(fixed, on="at", how="anti").sort("group", maintain_order=True)
+    free = shared.filter(~pl.col("transfer_id").is_in(fixed["transfer_id there"].implode()))
+    free = free.sort("group", maintain_order=True)
+    ids = pl.concat([fixed.select("at", id="transfer_id there"), left.select("at", id=free["transfer_id"])])
+    given = rows.join(ids, on="at", how="left", maintain_order="left")
+    return given.with_columns(transfer_id=pl.coalesce("id", "transfer_id")).select(frame.columns)
+
+
 def other_forms(transfer_ids: pl.Series) -> pl.Series:
     """Ids under which another file may have told the same bookings: a batch as one transfer, or the first of its own."""
     whole = booking_of(transfer_ids)
     both = pl.concat([whole, whole + ".1"]).unique(maintain_order=True)
     return both.filter(~both.is_in(transfer_ids.implode()))
-
-
-def _statements(name: str, content: bytes) -> tuple[str, list[Statement], list[str]]:
-    """The file's format, its statements, and notes on how it was read."""
-    if len(content) > LARGEST:
-        problem = f"the file has {len(content) / 2**20:,.0f} MiB, which is more than {LARGEST // 2**20}"
-        raise StatementError(problem, "export a shorter period")
-    if not content.strip():
-        raise StatementError("the file is empty", f"choose {_KINDS}")
-    if _is_xml(content):
-        return *read_camt(parse(name, content)), []
-    if not is_swift(content):
-        raise StatementError("the file is no bank statement", f"choose {_KINDS}")
-    text, notes = text_of(content)
-    return *read_swift(text), list(notes)
-
-
-def _is_xml(content: bytes) -> bool:
-    return content[:64].translate(None, _BEFORE_XML).startswith(b"<")
 
 
 def _once(statements: list[Statement]) -> tuple[list[Statement], list[str]]:
@@ -145,7 +192,7 @@ def _row(booking: Booking, part: Part, transfer_id: str) -> _Row:
     return {
         "transfer_id": transfer_id,
         "booked_on": booking.booked_on.isoformat(),
-        "amount": f"{abs(part.amount) // 100}.{abs(part.amount) % 100:02d}",
+        "amount": decimal(abs(part.amount)),
         "currency": booking.currency,
         "direction": "in" if part.amount > 0 else "out",
         "counterparty_name": part.name,
@@ -155,15 +202,19 @@ def _row(booking: Booking, part: Part, transfer_id: str) -> _Row:
 
 
 def _told_once(statements: Iterable[Statement]) -> list[Statement]:
-    """The statements, with what interim reports tell again left out: by the bank's reference and equal in all."""
-    seen: set[tuple[str, Booking]] = set()
+    """The statements, with what interim reports tell again left out: by the bank's reference and equal in all, as often as
+    one of the reports before told it."""
+    seen = Counter[tuple[str, Booking]]()
     once = []
     for statement in statements:
+        here = Counter[tuple[str, Booking]]()
         bookings = []
         for booking in statement.bookings:
-            again = (statement.account, booking) in seen
-            seen |= {(statement.account, booking)} if statement.interim and booking.reference else set()
-            bookings.append(replace(booking, left_out="it was told before in this file") if again else booking)
+            told = (statement.account, booking)
+            here[told] += 1
+            bookings.append(replace(booking, left_out=_AGAIN) if here[told] <= seen[told] else booking)
+        if statement.interim:
+            seen |= Counter({told: times for told, times in here.items() if told[1].reference})
         once.append(replace(statement, bookings=tuple(bookings)))
     return once
 
@@ -171,22 +222,24 @@ def _told_once(statements: Iterable[Statement]) -> list[Statement]:
 def _keyed(statements: Iterable[Statement]) -> Iterator[tuple[Booking, str]]:
     """Each booking with its key.
 
-    The key is a digest of account, day, amount and the bank's reference; where the bank gave none, or gave it to
-    several alike, also of names, accounts and titles, and of how many equal ones came before. So a report of the day
-    and the statement after it, or a file that is exported twice, give the same keys.
+    The key is a digest of account, day, amount and the bank's reference, and of names, accounts and titles where the bank
+    gave none; to it belongs how many equal ones came before. So a report of the day and the statement after it, or a file
+    that is exported twice, give the same keys, whatever else is in them.
     """
-    bookings = [(statement, booking) for statement in statements for booking in statement.bookings]
-    short = [_short(statement, booking) for statement, booking in bookings]
-    shared = Counter(key for key, (_, booking) in zip(short, bookings, strict=True) if not booking.left_out)
     before = Counter[tuple[object, ...]]()
-    for (_, booking), key in zip(bookings, short, strict=True):
-        told = key if booking.reference and shared[key] == 1 else (*key, *map(_content, booking.parts))
-        yield booking, _digest(*told, *((before[told],) if before[told] else ()))
-        before[told] += not booking.left_out
+    for statement in statements:
+        for booking in statement.bookings:
+            short = _short(statement, booking)
+            told = short if booking.reference else (*short, *map(_content, booking.parts))
+            if booking.reference:
+                yield booking, _digest(*told) + (f"-{before[told] + 1}" if before[told] else "")
+            else:
+                yield booking, _digest(*told, *((before[told],) if before[told] else ()))
+            before[told] += not booking.left_out
 
 
 def _short(statement: Statement, booking: Booking) -> tuple[object, ...]:
-    ours = re.sub(r"[^A-Z0-9]", "", statement.account.upper())
+    ours = re.sub(r"[^A-Z0-9]", "", iban_of(statement.account).upper())
     return ours, booking.booked_on, booking.amount, booking.currency, booking.reference
 
 
@@ -210,6 +263,7 @@ def _figures(statements: Iterable[Statement]) -> Iterator[str]:
         told = [f"account {account}"]
         if days:
             told.append(f"{min(days)} to {max(days)}")
+        theirs = sorted(theirs, key=lambda statement: statement.opening.on if statement.opening else date.min)
         opening, closing = theirs[0].opening, theirs[-1].closing
         if opening and closing:
             told.append(f"balance {money(opening.amount)} to {money(closing.amount)} {currency}")
@@ -217,6 +271,8 @@ def _figures(statements: Iterable[Statement]) -> Iterator[str]:
         went = [-booking.amount for booking in booked if booking.amount < 0]
         told.append(f"{len(came)} in ({money(sum(came))} {currency})")
         told.append(f"{len(went)} out ({money(sum(went))} {currency})")
+        if kept := [booking.charges for booking in booked if booking.away]:
+            told.append(f"{money(sum(kept))} {currency} of charges kept by the bank")
         if reversals := sum(booking.reversal for booking in booked):
             told.append(f"{reversals} of them reversals")
         yield ", ".join(told)

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
+from itertools import pairwise
 from typing import Final
 
 from mt940 import tags
@@ -26,15 +27,21 @@ from matching_platform.intake.statements.bookings import (
 )
 from matching_platform.intake.statements.details import Details, details, non_swift
 
-_TAG: Final = re.compile(r":([0-9]{2}[A-Z]?|NS):")
+# The tags that there are: text within a field may begin a line alike, as a time of day does.
+_TAG: Final = re.compile(r":(20|21|25P?|28C?|13D?|34F|6[0-5][FM]?|86|90[CD]|NS):")
 _FIELDS_OF_ALL: Final = re.compile(rb"(?:^|\r|\n):(20|25P?|28C?|60[FM]|61|62[FM]):")
 _END: Final = re.compile(r"-(?:\}.*|XXX)?\s*$")
+# The start of a message on the wire, which some write on the line of its first field.
+_FRAME: Final = re.compile(r"\{1:.*\{4:(?=:)")
 # What frames a message on the wire, and hyphens that came as soft ones.
 _CONTROLS: Final = dict.fromkeys([0, 1, 2, 3, 4, 26, 0xFEFF]) | {0xAD: "-"}
 _OPENING: Final = ("60F", "60M", "60")
 _CLOSING: Final = ("62F", "62M", "62")
 # After one of these, `:86:` tells of the statement and not of an entry.
 _AFTER_ENTRIES: Final = (*_CLOSING, "64", "65", "90D", "90C")
+# What stands at the head of a statement; the next one of the same message may leave some of it out.
+_HEAD: Final = ("20", "25", "25P", "28", "28C")
+_DETAILS: Final = ("86", "NS")
 _ONLY_INTERIM: Final = ("34F", "13D", "13", "90D", "90C")
 _NO_REFERENCE: Final = ("", "NONREF", "NOTPROVIDED")
 _AGAIN: Final = "export the statement again as a whole"
@@ -58,8 +65,9 @@ _PIECES: Final = (
     ("value date", r"[0-9]{6}"),
     ("entry date", r"(?:[0-9]{4}|\s{4})?"),
     ("debit or credit mark", r"[RE]?[DC][A-Z]?"),
-    ("amount", r"[\n ]?[0-9,]{1,15}(?![0-9,])"),
+    ("amount", r"[\n ]?[0-9,]{1,15}(?![0-9,]|[.'][0-9])"),
 )
+_AMOUNT_GOES_ON: Final = re.compile(r"[.']?[0-9]")
 
 
 @dataclass(frozen=True)
@@ -91,30 +99,48 @@ def read_swift(text: str) -> tuple[str, list[Statement]]:
     fields = list(_fields(text.translate(_CONTROLS)))
     if not fields or fields[0].tag != "20":
         raise StatementError("the file begins within a statement", _AGAIN, where="line 1", field=":20:")
-    starts = [place for place, found in enumerate(fields) if found.tag == "20"]
-    ends = [*starts[1:], len(fields)]
-    statements = [_statement(fields[start:end]) for start, end in zip(starts, ends, strict=True)]
+    statements = [_statement(theirs, heads) for theirs, heads in _grouped(fields)]
     return "MT942" if all(statement.interim for statement in statements) else "MT940", statements
 
 
 def _fields(text: str) -> Iterator[_Field]:
-    tag, line, lines = "", 0, [""]
-    for number, written in enumerate(re.split(r"\r\n|\r|\n", text), start=1):
+    tag, line, lines, opened = "", 0, [""], False
+    for number, framed in enumerate(re.split(r"\r\n|\r|\n", text), start=1):
+        written = _FRAME.sub("", framed)
         begun = _TAG.match(written)
-        if begun or _END.match(written):
+        # Before the closing balance a hyphen alone is text.
+        ended = _END.match(written) and not (opened and written.strip() == "-")
+        if begun or ended:
             if tag:
                 yield _Field(tag, tuple(lines), line)
             tag, line, lines = (begun[1], number, [written[begun.end() :]]) if begun else ("", 0, [""])
+            opened = tag in _OPENING or (opened and tag not in ("", "20", *_CLOSING))
         else:
             lines.append(written)
     if tag:
         yield _Field(tag, tuple(lines), line)
 
 
-def _statement(fields: list[_Field]) -> Statement:
-    """The statement of the fields from one `:20:` to the next."""
+def _grouped(fields: list[_Field]) -> Iterator[tuple[list[_Field], dict[str, _Field]]]:
+    """The fields of each statement, and the head that holds for it: one message may hold several accounts or days."""
+    starts, closed = [], False
+    for place, found in enumerate(fields):
+        ends = found.tag in _AFTER_ENTRIES
+        told_of = closed and found.tag in _DETAILS
+        if found.tag == "20" or (closed and not ends and not told_of):
+            starts.append(place)
+        closed = ends or told_of
+    heads: dict[str, _Field] = {}
+    for start, end in pairwise([*starts, len(fields)]):
+        own = {found.tag[:2]: found for found in reversed(fields[start:end]) if found.tag in _HEAD}
+        heads = own if "20" in own else heads | own
+        yield fields[start:end], heads
+
+
+def _statement(fields: list[_Field], heads: dict[str, _Field]) -> Statement:
+    """The statement of its fields, in a message with these `heads`, by the digits of their tags."""
     first, by_tag = fields[0], {found.tag: found for found in reversed(fields)}
-    named = by_tag.get("25") or by_tag.get("25P")
+    named = heads.get("25")
     if not named or not named.first:
         raise StatementError("the statement names no account", _AGAIN, where=first.where, field=":25:")
     opening, closing = _first(by_tag, _OPENING), _first(by_tag, _CLOSING)
@@ -123,11 +149,10 @@ def _statement(fields: list[_Field]) -> Statement:
         _whole(first, opening, closing)
     balances = [_balance(found) for found in (opening, closing) if found]
     currency = _currency(balances, by_tag, first)
-    numbered = by_tag.get("28C") or by_tag.get("28")
     begin, end = (Balance(on, amount, currency) for on, amount, _ in balances) if balances else (None, None)
     return Statement(
         where=first.where,
-        number=numbered.first if numbered else first.first,
+        number=heads["28" if "28" in heads else "20"].first,
         account=_own_account(named.first, currency),
         currency=currency,
         bookings=tuple(_booking(line, more, currency) for line, more in _entries(fields)),
@@ -203,11 +228,9 @@ def _entries(fields: list[_Field]) -> Iterator[tuple[_Field, list[_Field]]]:
             line, more = found if found.tag == "61" else None, []
             if found.tag in _AFTER_ENTRIES:
                 return
-        elif found.tag in ("86", "NS") and line:
+        # Before the first entry they tell of the statement.
+        elif found.tag in _DETAILS and line:
             more.append(found)
-        elif found.tag == "86":
-            problem = "the details stand without an entry (:61:) before them"
-            raise StatementError(problem, _AGAIN, where=found.where, field=found.name)
     if line:
         yield line, more
 
@@ -237,7 +260,7 @@ def _read_line(value: str, line: _Field) -> re.Match[str]:
     read = _LINES[0].match(value)
     if not read or _goes_on(read):
         read = _LINES[1].match(value)
-    if read:
+    if read and not _AMOUNT_GOES_ON.match(value, read.end("amount")):
         return read
     place = 0
     for name, pattern in _PIECES:

@@ -28,7 +28,7 @@ _AT_ONCE: Final = 5000
 _MONTHS: Final = 12
 
 
-class Standing(Collector):
+class Gauges(Collector):
     """What waits, what was decided, and who was refused, from the desk's own records."""
 
     def __init__(self, state: State) -> None:

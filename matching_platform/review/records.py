@@ -2,16 +2,15 @@
 
 import json
 from collections.abc import Sequence
-from datetime import UTC
 from typing import Any, Final
 
-from sqlalchemy import Column, Connection, Date, DateTime, Engine, Float, Integer, MetaData, String, Table, func, select
+from sqlalchemy import Column, Connection, Date, Engine, Float, Integer, MetaData, String, Table, func, select
 
-from matching_platform.database import append_only, writing
+from matching_platform.database import Moment, append_only, create
 from matching_platform.review.decisions import Action, Allocation, Decision, Proposed
 
 _METADATA: Final = MetaData()
-# Allocations are JSON lists of [invoice, minor units]. `at` is UTC.
+# Allocations are JSON lists of [invoice, minor units].
 _TABLE: Final = append_only(
     Table(
         "decisions",
@@ -19,7 +18,7 @@ _TABLE: Final = append_only(
         Column("number", Integer, primary_key=True, autoincrement=False),
         Column("transfer_id", String, nullable=False, index=True),
         Column("booked_on", Date, nullable=False),
-        Column("at", DateTime, nullable=False),
+        Column("at", Moment, nullable=False),
         Column("actor", String, nullable=False),
         Column("action", String, nullable=False),
         Column("allocations", String, nullable=False),
@@ -38,8 +37,7 @@ class Decisions:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        with writing(engine) as connection:
-            _METADATA.create_all(connection)
+        create(engine, _METADATA)
 
     def read(self, after: int = 0, limit: int | None = None) -> list[Decision]:
         """The decisions above a number, the first one first."""
@@ -70,7 +68,7 @@ def _row(decision: Decision) -> dict[str, Any]:
         "number": decision.number,
         "transfer_id": decision.transfer_id,
         "booked_on": decision.booked_on,
-        "at": decision.decided_at.astimezone(UTC).replace(tzinfo=None),
+        "at": decision.decided_at,
         "actor": decision.actor,
         "action": decision.action.value,
         "allocations": _json(decision.allocations),
@@ -91,7 +89,7 @@ def _decision(row: Any) -> Decision:
         number=row.number,
         transfer_id=row.transfer_id,
         booked_on=row.booked_on,
-        decided_at=row.at.replace(tzinfo=UTC),
+        decided_at=row.at,
         actor=row.actor,
         action=Action(row.action),
         allocations=_allocations(row.allocations),
