@@ -233,7 +233,10 @@ def load() -> Settings:
 def _refusal(error: ValidationError) -> str:
     """The first setting that is refused, by the name of its variable; what it held only where that is no secret."""
     first = error.errors()[0]
-    told = f"{PREFIX}{'__'.join(map(str, first['loc'])).upper()}: {first['msg']}"
+    name = f"{PREFIX}{'__'.join(map(str, first['loc'])).upper()}"
+    if first["type"] == "extra_forbidden":
+        return f"{name} is no setting; look for a typo in its name"
+    told = f"{name}: {first['msg']}"
     return told if first["loc"][0] in SECRET or first["type"] == "missing" else f"{told}, not '{first['input']}'"
 
 

@@ -80,6 +80,10 @@ def test_without_credentials_the_error_says_how_to_get_some() -> None:
             {"MAIL__LOGIN": "s3cret", "MAIL__SERVER": "a", "MAIL__SENDER": "b@c.de", "MAIL__RECIPIENTS": "d@e.de"},
             "MATCHING_PLATFORM_MAIL__LOGIN: Value error, a login is USER:PASSWORD, in ASCII",
         ),
+        (
+            {"DESK__DATABSE": "postgresql://desk:s3cret@db/desk"},
+            "MATCHING_PLATFORM_DESK__DATABSE is no setting; look for a typo in its name",
+        ),
         ({"PORT": "99999"}, "MATCHING_PLATFORM_PORT: Input should be less than or equal to 65535, not '99999'"),
         ({"PROMISED_PRECISION": "1.0"}, "MATCHING_PLATFORM_PROMISED_PRECISION: Input should be less than 1, not '1.0'"),
         ({"PROMISED_PRECISION": "0"}, "MATCHING_PLATFORM_PROMISED_PRECISION: Input should be greater than 0, not '0'"),
@@ -90,7 +94,7 @@ def test_without_credentials_the_error_says_how_to_get_some() -> None:
         ),
         (
             {"DRIFT__DISTENCE": "0.3"},
-            "MATCHING_PLATFORM_DRIFT__DISTENCE: Extra inputs are not permitted, not '0.3'",
+            "MATCHING_PLATFORM_DRIFT__DISTENCE is no setting; look for a typo in its name",
         ),
     ],
 )

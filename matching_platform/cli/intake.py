@@ -1,5 +1,6 @@
 """On a company's own files: look at statements and invoices, and take them into the warehouse."""
 
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -94,9 +95,18 @@ def import_files(
         return
     if not unbalanced:
         _check_balances(left)
-    if not yes:
-        typer.confirm(f"Take {len(left)} {'file' if len(left) == 1 else 'files'}?", abort=True)
+    if not (yes or _agreed(f"Take {len(left)} {'file' if len(left) == 1 else 'files'}?")):
+        raise typer.Abort
     _take(intake, left, actor or whoami(), unbalanced, open_access(platform))
+
+
+def _agreed(question: str) -> bool:
+    try:
+        return typer.confirm(question)
+    except typer.Abort:
+        if sys.stdin.isatty():
+            raise
+        raise UsageError("nobody answered; with --yes files are taken without asking") from None
 
 
 def _progress() -> AbstractContextManager[Callable[[str, float], None]]:

@@ -77,7 +77,7 @@ def test_a_file_is_shown_and_taken(command: Command, tmp_path: Path) -> None:
     assert len(audited()) == 1
 
 
-@pytest.mark.parametrize(("answer", "code"), [("y\n", 0), ("n\n", 1), ("", 1)])
+@pytest.mark.parametrize(("answer", "code"), [("y\n", 0), ("n\n", 1), ("", 2)])
 def test_it_asks(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: str, code: int) -> None:
     (tmp_path / "bank.csv").write_text(BANK)
     (tmp_path / "answer").write_text(answer)
