@@ -69,10 +69,14 @@ class Person:
     client: httpx.Client
     seconds: defaultdict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
 
-    def ask(self, what: str, path: str, form: dict[str, Any] | None = None) -> httpx.Response:
-        """The answer, also where it refuses a decision; with a `form` it is sent, and where it leads is not followed."""
+    def ask(self, what: str, path: str, form: dict[str, Any] | None = None, *, boosted: bool = True) -> httpx.Response:
+        """The answer, also where it refuses a decision; with a `form` it is sent, and where it leads is not followed.
+
+        `boosted`: as a browser asks that follows a link of the desk's.
+        """
+        headers = {"HX-Request": "true"} | ({"HX-Boosted": "true"} if boosted else {})
         began = time.perf_counter()
-        answer = self.client.get(path) if form is None else self.client.post(path, data=form)
+        answer = self.client.request("GET" if form is None else "POST", path, data=form, headers=headers)
         taken = time.perf_counter() - began
         refused = answer.status_code == httpx.codes.CONFLICT
         if answer.is_error and not refused:
@@ -196,6 +200,8 @@ def review(person: Person, month: str, times: int, thinks: float) -> None:
     path = listed[0][0]
     while len(person.seconds["accepting"]) < times:
         page = html.fromstring(person.ask("case after a decision", path).text)
+        for address in page.xpath("//*[@data-awaits]/@hx-get"):
+            page = html.fromstring(person.ask("what is proposed anew there", address, boosted=False).text)
         time.sleep(thinks)
         answer = person.ask("accepting", f"{path}/decision", _accepting(page))
         # What cannot be accepted is left for later.

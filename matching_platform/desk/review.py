@@ -38,7 +38,7 @@ from matching_platform.store.unattended import NEVER, Permission
 
 _LOOK_SECONDS: Final = 10.0
 # How long a case waits for being proposed anew, before it shows what was proposed before.
-_PATIENCE: Final = 2.0
+PATIENCE: Final = 2.0  # seconds
 _MAY_BE_MEANT: Final = 50  # invoices
 _READ_FOR: Final = 5000  # more invoices of the payer, the newest ones, for which the title is read
 _NAMES: Final = ("invoice_id", "number", "reference", "counterparty_name")
@@ -134,12 +134,13 @@ class Review:
         """What was booked unattended in a month."""
         return self.queue(month, Filter(frozenset({Status.BOOKED}), text), page, size)
 
-    def case(self, transfer_id: str) -> Case:
+    def case(self, transfer_id: str, patience: float = PATIENCE) -> Case:
         """All about a transfer; LookupError where nothing is proposed for it.
 
-        Where a decision on another one concerns it, it is proposed anew before it is shown.
+        Where a decision on another one concerns it, it is proposed anew before it is shown, if that takes no longer than
+        `patience`, in seconds.
         """
-        up_to_date = self.proposer.wait([transfer_id], _PATIENCE)
+        is_pending = not self.proposer.wait([transfer_id], patience)
         with self._decider.lock:
             standing = self._standing
             transfer = self._at(transfer_id)
@@ -156,9 +157,10 @@ class Review:
                 proposal=listing.option(standing, transfer, shown.confidence, shown.parts),
                 # What others have settled since can be taken no more.
                 runners_up=tuple(option for option in options if option.is_open),
-                evidence=shown.evidence if up_to_date else (*shown.evidence, BEING_PROPOSED_ANEW),
+                evidence=(*shown.evidence, BEING_PROPOSED_ANEW) if is_pending else shown.evidence,
                 marks=self._marks(transfer, [shown.parts, *(other.parts for other in others)]),
                 model=shown.model,
+                is_pending=is_pending,
                 is_anew=shown != standing.original(transfer),
                 booked_from=self._permission.auto_from(shown.model, self._own.get(shown.model, NEVER)),
                 history=tuple(history),

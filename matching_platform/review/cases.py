@@ -108,6 +108,7 @@ class Case:
     evidence: tuple[str, ...]
     marks: tuple[Mark, ...]
     model: str
+    is_pending: bool  # whether it is still to be proposed anew after a decision on another one
     is_anew: bool  # whether it was proposed anew since people decided, which is never booked unattended
     booked_from: float  # from which confidence the model books unattended now
     history: tuple[Decision, ...]

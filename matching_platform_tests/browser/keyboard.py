@@ -8,6 +8,7 @@ _ELSEWHERE: Final = """
 (path) => location.pathname !== path
   && !new URLSearchParams(location.search).has("done")
   && !document.body.hasAttribute("aria-busy")
+  && !document.querySelector("[data-awaits]")
   && document.querySelector("main").contains(document.activeElement)
 """
 

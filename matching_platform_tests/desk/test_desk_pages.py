@@ -228,7 +228,7 @@ def test_runners_up_stand_by_rank_and_without_a_number_to_compare_with_the_confi
     row = paying(review)
     found = review.case(row.transfer_id)
     others = tuple(Option(share, ()) for share in (0.41, 0.06, 0.001))
-    monkeypatch.setattr(review, "case", lambda _: replace(found, runners_up=others))
+    monkeypatch.setattr(review, "case", lambda *_: replace(found, runners_up=others))
     ranked = "//ol[@class='runners']/li"
     page = read(anna, case(row))
     assert page.texts(f"{ranked}//span[@class='hint']") == ["close behind", "behind", "far behind"]
@@ -257,7 +257,7 @@ def test_a_mark_says_whether_it_is_the_number_or_resembles_it(
     invoice = part.invoice
     marks = (Mark(0, 1, "number", invoice.invoice_id), Mark(2, 3, "number", invoice.invoice_id, is_exact=False))
     titled = replace(found, row=replace(row, title="1 2 3"), marks=marks)
-    monkeypatch.setattr(review, "case", lambda _: titled)
+    monkeypatch.setattr(review, "case", lambda *_: titled)
     page = read(anna, case(row))
     assert page.values("//mark/@title") == [
         f"number of invoice {invoice.number}",
@@ -559,7 +559,7 @@ def test_what_waits_says_why(
 ) -> None:
     found = review.case(paying(review).transfer_id)
     sure = replace(found, row=replace(found.row, confidence=0.98), **changes)  # type: ignore[arg-type]
-    monkeypatch.setattr(review, "case", lambda _: sure)
+    monkeypatch.setattr(review, "case", lambda *_: sure)
     page = read(anna, case(sure.row))
     told = page.text("//section[@aria-labelledby='proposal-title']")
     assert f"It waits for a person: {said}" in told
@@ -880,3 +880,17 @@ def test_nothing_on_a_page_is_inline(anna: httpx.Client, review: Review) -> None
         assert all(after <= before + 1 for before, after in pairwise(levels))
         ids = page.values("//@id")
         assert len(ids) == len(set(ids)), address
+
+
+def test_what_is_not_proposed_anew_yet(anna: httpx.Client, review: Review, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who can ask again sees nothing that could be decided; who cannot sees what was proposed before, and that it was."""
+    monkeypatch.setattr(review.proposer, "wait", lambda transfers, seconds: False)
+    address = f"/cases/{review.queue(OPEN).rows[0].transfer_id}"
+    asking_again = Read(anna.get(address, headers={"HX-Request": "true", "HX-Boosted": "true"}))
+    assert asking_again.values("//*[@data-awaits]/@hx-get") == [address]
+    assert asking_again.values("//*[@id='case']//button") == []
+    for headers in ({}, {"HX-Request": "true"}):
+        page = Read(anna.get(address, headers=headers))
+        assert page.values("//*[@data-awaits]") == []
+        assert page.values("//button[@data-key='a']")
+        assert "it is being proposed anew" in page.text("//*[@class='evidence']")

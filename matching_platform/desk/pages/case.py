@@ -32,7 +32,7 @@ from matching_platform.desk.pages.common import (
 )
 from matching_platform.desk.pages.done import Done, said, toast
 from matching_platform.desk.rendering import render
-from matching_platform.desk.review import Review
+from matching_platform.desk.review import PATIENCE, Review
 from matching_platform.desk.titles import pieces
 from matching_platform.review.cases import Case, OpenInvoice, Option
 from matching_platform.review.decisions import (
@@ -47,6 +47,8 @@ router = APIRouter()
 
 RUNNERS_UP: Final = 3
 LONGEST_NOTE: Final = 500
+# How long a page waits that can ask again for what is proposed anew.
+_BLINK: Final = 0.03  # seconds
 # From which part of the proposal's own share on a runner-up is so near.
 _BEHIND: Final = ((0.5, mark("close behind")), (0.1, mark("behind")), (0.0, mark("far behind")))
 
@@ -103,16 +105,22 @@ def undo(
 
 @router.get("/cases/{transfer_id:path}", dependencies=READER)
 def show(request: Request, transfer_id: Transfer, listed: Listed, review: Reviewing, done: Done) -> HTMLResponse:
-    """A transfer with its proposal, the evidence, runners-up and what was decided."""
-    return _page(request, review, case_of(review, transfer_id), listed, toast=toast(review, done))
+    """A transfer with its proposal, the evidence, runners-up and what was decided.
+
+    Who comes from another page of the desk sees at once whose transfer it is, and the rest once it is proposed anew.
+    """
+    boosted = "HX-Boosted" in request.headers
+    case = case_of(review, transfer_id, _BLINK if boosted else PATIENCE)
+    return _page(request, review, case, listed, toast=toast(review, done), awaits=boosted and case.is_pending)
 
 
 def _page(
     request: Request, review: Review, case: Case, listed: Listing, status: int = 200, **more: Any
 ) -> HTMLResponse:
-    """More: `toast`; `refusal` of a decision; `theirs` and `mine`, where two people decided on the transfer."""
+    """More: `toast`; `refusal` of a decision; `theirs` and `mine`, where two people decided on the transfer; `awaits`, where
+    the page is to ask for what is proposed."""
     before, after = review.neighbours(case.row.transfer_id, listed.filter)
-    given: dict[str, Any] = {"toast": None, "refusal": None, "theirs": None, "mine": None} | more
+    given: dict[str, Any] = {"toast": None, "refusal": None, "theirs": None, "mine": None, "awaits": False} | more
     decided = [*case.history, *(one for one in (given["theirs"], given["mine"]) if one)]
     return render(
         request,

@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import RedirectResponse
 
-from matching_platform.desk.review import Review
+from matching_platform.desk.review import PATIENCE, Review
 from matching_platform.desk.security import MOST_FIELDS, booker, reader
 from matching_platform.review.cases import Case, Filter, OpenInvoice, Row, Status
 from matching_platform.review.decisions import Allocation, Decision, Wanted
@@ -81,10 +81,10 @@ Listed = Annotated[Listing, Depends(listing)]
 Sent = Annotated[FormData, Depends(sent)]
 
 
-def case_of(review: Review, transfer_id: str) -> Case:
-    """The case of a transfer; 404 where there is none."""
+def case_of(review: Review, transfer_id: str, patience: float = PATIENCE) -> Case:
+    """The case of a transfer, see `Review.case`; 404 where there is none."""
     try:
-        return review.case(transfer_id)
+        return review.case(transfer_id, patience)
     except LookupError as error:
         raise HTTPException(404, str(error)) from error
 
