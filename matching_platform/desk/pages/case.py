@@ -47,8 +47,6 @@ router = APIRouter()
 
 RUNNERS_UP: Final = 3
 LONGEST_NOTE: Final = 500
-# How long a page waits that can ask again for what is proposed anew.
-_BLINK: Final = 0.03  # seconds
 # From which part of the proposal's own share on a runner-up is so near.
 _BEHIND: Final = ((0.5, mark("close behind")), (0.1, mark("behind")), (0.0, mark("far behind")))
 
@@ -110,7 +108,7 @@ def show(request: Request, transfer_id: Transfer, listed: Listed, review: Review
     Who comes from another page of the desk sees at once whose transfer it is, and the rest once it is proposed anew.
     """
     boosted = "HX-Boosted" in request.headers
-    case = case_of(review, transfer_id, _BLINK if boosted else PATIENCE)
+    case = case_of(review, transfer_id, 0 if boosted else PATIENCE)
     return _page(request, review, case, listed, toast=toast(review, done), awaits=boosted and case.is_pending)
 
 
