@@ -1,13 +1,11 @@
 """Archives of invoices and documents in envelopes: what is there twice or only beside an invoice is left out and told."""
 
-import io
-import zipfile
-
 import pytest
 
 from matching_platform.intake.incoming import IntakeError
 from matching_platform.intake.invoices.containers import read_documents
 from matching_platform.intake.invoices.documents import read_document
+from matching_platform_tests.intake.zipped import zipped
 
 INVOICE = """<Invoice xmlns="urn:oasis:names:specification:ubl:schema:xsd:Invoice-2">
 <ID>{}</ID><IssueDate>2024-01-15</IssueDate>
@@ -21,18 +19,10 @@ ENVELOPE = (
 )
 
 
-def packed(files: dict[str, str]) -> bytes:
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w") as archive:
-        for name, text in files.items():
-            archive.writestr(name, text)
-    return file.getvalue()
-
-
 def test_copies_and_attachments_are_left_out() -> None:
     one, two = INVOICE.format("1"), INVOICE.format("2")
     documents, skipped = read_documents(
-        "a.zip", packed({"1.xml": one, "c/1.xml": one, "1.pdf": "%PDF-1", "2.xml": two})
+        "a.zip", zipped({"1.xml": one, "c/1.xml": one, "1.pdf": "%PDF-1", "2.xml": two})
     )
     assert [document.number for document in documents] == ["1", "2"]
     assert skipped.select("where", "reason").rows() == [
@@ -43,7 +33,7 @@ def test_copies_and_attachments_are_left_out() -> None:
 
 def test_an_archive_of_attachments_alone_is_refused() -> None:
     with pytest.raises(IntakeError, match=r"a\.zip/1\.pdf: is no PDF that can be read"):
-        read_documents("a.zip", packed({"1.pdf": "%PDF-1"}))
+        read_documents("a.zip", zipped({"1.pdf": "%PDF-1"}))
 
 
 def test_a_document_in_an_envelope_is_read() -> None:

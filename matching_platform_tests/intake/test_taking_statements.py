@@ -1,7 +1,5 @@
 """Statements that tell of the same bookings twice, and such as contradict themselves: no money counts double or unseen."""
 
-import io
-import zipfile
 from pathlib import Path
 
 import polars as pl
@@ -12,6 +10,7 @@ from matching_platform.intake.taking import Intake
 from matching_platform.ledger.validation import validate
 from matching_platform.store.versions import Store
 from matching_platform.warehouse.duck import DuckWarehouse
+from matching_platform_tests.intake.zipped import zipped
 
 SAMPLES = Path(__file__).parent / "statements"
 STATED = (SAMPLES / "german_053_02.xml").read_text()
@@ -226,14 +225,6 @@ def test_a_month_that_is_not_valid_is_not_compared(intake: Intake, tmp_path: Pat
     preview = intake.look("then.sta", entries(("//R2", BORIS)).encode())
     assert preview.problem is None
     assert preview.notes[-1].startswith("nothing was compared with what is there of 2024-01, which is not valid (")
-
-
-def zipped(files: dict[str, str]) -> bytes:
-    packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w") as archive:
-        for name, text in files.items():
-            archive.writestr(name, text)
-    return packed.getvalue()
 
 
 def test_an_archive_of_statements(intake: Intake, tmp_path: Path) -> None:
